@@ -1,0 +1,368 @@
+"""Rosters: what an LMS's roles mean here, and arriving by launch. syncs.py keeps them in step."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import and_, bindparam, select
+from sqlalchemy.orm import joinedload
+
+from lti_tool.classroom import audit
+from lti_tool.classroom.accounts import Connection, Identity, Role, Tenancy, User, add_user, rename
+from lti_tool.classroom.courses import Context, Course, Enrollment, Source, add_course
+from lti_tool.database import db, fold, now
+from lti_tool.lti import roles as lti_roles
+from lti_tool.lti.launch import Launch
+from lti_tool.lti.registrations import Deployment, Registration
+
+# --- what the LMS's roles mean here ------------------------------------------------------
+
+_TEACHES = {"Instructor", "Administrator", "ContentDeveloper", "Manager"}
+# Sub-roles that make less of their core role than it says.
+_LESS_THAN_THEIR_CORE = {
+    ("Instructor", "Grader"),
+    ("Instructor", "GuestInstructor"),
+    ("Manager", "Observer"),
+    ("Manager", "ExternalObserver"),
+}
+_ASSISTANT = {
+    "TeachingAssistant",
+    "TeachingAssistantGroup",
+    "TeachingAssistantOffering",
+    "TeachingAssistantSection",
+    "TeachingAssistantSectionAssociation",
+    "TeachingAssistantTemplate",
+}
+
+
+# How old a `last_launch_at` may get before a launch writes it anew.
+LAUNCH_NOTED_EVERY = timedelta(minutes=10)
+
+
+class DeploymentPending(Exception):
+    """Nobody approved the deployment yet, so its launches are refused; `.registration_id` is its own."""
+
+    def __init__(self, registration_id: int) -> None:
+        super().__init__(registration_id)
+        self.registration_id = registration_id
+
+
+class NoCourseRole(Exception):
+    """The LMS gave the person no role in this course, only institution or system roles."""
+
+
+class NoContext(Exception):
+    """The launch came from outside any course, so there is no room to open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a list of role URIs means here."""
+
+    # None: the LMS gave no role in the course.
+    role: Role | None
+    # The LMS named no course role that we know; student, and staff are told.
+    unsaid: bool
+    admin: bool
+    test: bool
+
+
+def read_roles(roles: Iterable[str], *, makes_admins: bool, assistants_teach: bool) -> Reading:
+    """Context roles alone decide the course role; admins only where the account allows it."""
+    said = lti_roles.read(tuple(roles))
+    admin = said.is_administrator and makes_admins
+    if said.context_roles:
+        best = max((_course_role(r, assistants_teach) for r in said.context_roles), key=lambda r: r.rank)
+        # Platforms send the plain core role beside its sub-role: the sub-role is what they mean.
+        if best is Role.INSTRUCTOR and not assistants_teach and _only_assists(said.context_roles):
+            best = Role.STUDENT
+        return Reading(best, False, admin, said.is_test_user)
+    if said.unknown or said.is_empty or said.is_test_user:
+        return Reading(Role.STUDENT, True, admin, said.is_test_user)
+    return Reading(None, False, admin, said.is_test_user)
+
+
+def _course_role(role: lti_roles.RoleName, assistants_teach: bool) -> Role:
+    if role.core not in _TEACHES:
+        return Role.STUDENT
+    if (role.core, role.sub) in _LESS_THAN_THEIR_CORE:
+        return Role.STUDENT
+    if role.core == "Instructor" and role.sub in _ASSISTANT and not assistants_teach:
+        return Role.STUDENT
+    return Role.INSTRUCTOR
+
+
+def _only_assists(roles: Sequence[lti_roles.RoleName]) -> bool:
+    teaching = [r for r in roles if r.core in _TEACHES]
+    return any(r.sub in _ASSISTANT for r in teaching) and all(
+        r.core == "Instructor" and (r.sub in _ASSISTANT or not r.sub) for r in teaching
+    )
+
+
+def higher(*roles: Role | None) -> Role:
+    """The highest of those that are known; student if none is."""
+    return max((r for r in roles if r is not None), key=lambda r: r.rank, default=Role.STUDENT)
+
+
+# --- arriving by launch ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Who arrived where."""
+
+    user: User
+    course: Course
+
+
+def find_connection_of(deployment: int) -> Connection | None:
+    """The account's tie through which launches of a deployment come, if it was approved."""
+    return db.session.scalar(
+        select(Connection)
+        .options(joinedload(Connection.registration))
+        .join(Tenancy, Tenancy.connection_id == Connection.id)
+        .where(Tenancy.deployment_id == deployment)
+    )
+
+
+class _Known(NamedTuple):
+    """What we know of a launch before it arrives."""
+
+    connection: Connection
+    context: Context | None
+    identity: Identity | None
+    enrollment: Enrollment | None
+
+
+# Made once, and one statement: every launch asks all of it.
+_FIND_KNOWN = (
+    select(Connection, Context, Identity, Enrollment)
+    .select_from(Tenancy)
+    .join(Connection, Connection.id == Tenancy.connection_id)
+    .outerjoin(
+        Context,
+        and_(Context.deployment_id == Tenancy.deployment_id, Context.context_id == bindparam("context")),
+    )
+    .outerjoin(
+        Identity,
+        and_(
+            Identity.account_id == Connection.account_id,
+            Identity.registration_id == bindparam("registration"),
+            Identity.subject == bindparam("subject"),
+        ),
+    )
+    .outerjoin(Enrollment, and_(Enrollment.context_id == Context.id, Enrollment.user_id == Identity.user_id))
+    .options(
+        joinedload(Connection.registration),
+        joinedload(Context.course),
+        joinedload(Identity.user).joinedload(User.account),
+    )
+    .where(Tenancy.deployment_id == bindparam("deployment"))
+)
+
+
+def _find_known(launch: Launch) -> _Known:
+    """Raises DeploymentPending."""
+    asked = {
+        "deployment": launch.deployment,
+        "context": launch.context_id,
+        "registration": launch.registration_id,
+        "subject": launch.subject,
+    }
+    row = db.session.execute(_FIND_KNOWN, asked).one_or_none()
+    if row is None:
+        raise DeploymentPending(launch.registration_id)
+    return _Known(*row)
+
+
+def arrive(launch: Launch) -> Arrival:
+    """Turn a checked launch into course, user and enrollment, created on first sight.
+
+    Raises DeploymentPending, NoContext, NoCourseRole.
+    """
+    known = _find_known(launch)
+    connection = known.connection
+    if launch.context_id is None:
+        raise NoContext
+    if known.context is not None and known.context.account_id != connection.account_id:
+        # The deployment went to another account; its courses stay with the one they were made in.
+        raise DeploymentPending(launch.registration_id)
+    reading = read_roles(
+        launch.roles,
+        makes_admins=connection.makes_admins,
+        assistants_teach=connection.assistants_teach,
+    )
+    if reading.role is None and not reading.admin:
+        raise NoCourseRole
+    context = _arrive_at_course(launch, connection, known.context)
+    user = _arrive_as_user(launch, connection, reading, known.identity)
+    if reading.role is not None:
+        _enroll_by_launch(context, user, launch, reading, known.enrollment)
+    return Arrival(user, context.course)
+
+
+def _arrive_at_course(launch: Launch, connection: Connection, context: Context | None) -> Context:
+    title = launch.context_title or launch.context_label or launch.resource_link_title or "Course"
+    if context is None:
+        course = add_course(connection.account_id, title)
+        context = Context(
+            account_id=connection.account_id,
+            course_id=course.id,
+            deployment_id=launch.deployment,
+            context_id=launch.context_id,
+            title=title,
+            label=launch.context_label or "",
+        )
+        db.session.add(context)
+        audit.record(connection.account_id, "course.arrived", f"course:{course.id}", source="lms")
+    elif context.title != title:
+        # A name given here by hand stays; one that came from the LMS follows it.
+        if context.course.name == context.title:
+            context.course.name, context.course.name_key = title, fold(title)
+        context.title = title
+    if launch.platform_family and connection.registration.family != launch.platform_family:
+        connection.registration.family = launch.platform_family
+    if launch.memberships_url:
+        context.memberships_url = launch.memberships_url
+    context.resource_link_id = launch.resource_link_id or context.resource_link_id
+    if not _is_recent(context.last_launch_at):
+        context.last_launch_at = now()
+    if context.id is None:
+        db.session.flush()
+    return context
+
+
+def _is_recent(moment: datetime | None) -> bool:
+    """Is a launch noted newly enough? It is for people to read, and launches are many."""
+    return moment is not None and now() - moment < LAUNCH_NOTED_EVERY
+
+
+def _arrive_as_user(
+    launch: Launch, connection: Connection, reading: Reading, identity: Identity | None
+) -> User:
+    account_id = connection.account_id
+    account_role = Role.ADMIN if reading.admin else higher(reading.role)
+    if identity is None:
+        user = add_user(
+            account_id,
+            name=launch.name or "",
+            email=launch.email or "",
+            role=account_role,
+            is_test=reading.test,
+            seen_at=now(),
+        )
+        identity = Identity(
+            account_id=account_id,
+            registration_id=launch.registration_id,
+            subject=launch.subject,
+            user_id=user.id,
+        )
+        db.session.add(identity)
+        if reading.admin:
+            user.made_admin_by_id = launch.registration_id
+            audit.record(
+                account_id, "role.changed", f"user:{user.id}", source="lms", after={"role": Role.ADMIN}
+            )
+    else:
+        user = identity.user
+        refresh_person(user, launch.name, launch.email)
+        if account_role.rank > user.role.rank:
+            _change_role(user, account_role, made_admin_by=launch.registration_id if reading.admin else None)
+        elif user.made_admin_by_id == launch.registration_id and not reading.admin:
+            # The LMS that made this person an admin no longer says so.
+            _change_role(user, account_role, made_admin_by=None)
+    if not _is_recent(identity.last_launch_at):
+        identity.last_launch_at = now()
+    return user
+
+
+def _change_role(user: User, role: Role, *, made_admin_by: int | None) -> None:
+    audit.record(
+        user.account_id,
+        "role.changed",
+        f"user:{user.id}",
+        source="lms",
+        before={"role": user.role},
+        after={"role": role},
+    )
+    user.role, user.made_admin_by_id = role, made_admin_by
+
+
+def refresh_person(user: User, name: str | None, email: str | None) -> None:
+    """Take an LMS's newer values; an absent one changes nothing, one set by hand stays."""
+    rename(
+        user,
+        name=user.name if user.name_by_hand or not name else name,
+        email=user.email if user.mailbox_proven or not email else email,
+    )
+
+
+def _enroll_by_launch(
+    context: Context, user: User, launch: Launch, reading: Reading, held: Enrollment | None
+) -> None:
+    raw = list(launch.roles)
+    if held is None:
+        held = Enrollment(
+            account_id=context.account_id,
+            course_id=context.course_id,
+            user_id=user.id,
+            context_id=context.id,
+            source=Source.LMS,
+            subject=launch.subject,
+            role=higher(reading.role),
+            launch_role=reading.role,
+            launch_roles=raw,
+            role_unsaid=reading.unsaid,
+        )
+        db.session.add(held)
+    else:
+        if held.ended_at is not None:
+            # The LMS let them in just now, which is newer than the roster that ended them.
+            held.ended_at, held.since, held.roster_role, held.roster_roles = None, now(), None, None
+            held.digest = None
+        if held.launch_roles != raw:
+            held.launch_roles = raw
+        held.launch_role, held.role_unsaid = reading.role, reading.unsaid
+        role = higher(held.launch_role, held.roster_role)
+        if role is not held.role:
+            audit.record(
+                context.account_id,
+                "role.changed",
+                f"user:{user.id}",
+                source="lms",
+                before={"course": context.course_id, "role": held.role},
+                after={"course": context.course_id, "role": role},
+            )
+            held.role = role
+
+
+PLATFORM_NAMES = {
+    "moodle": "Moodle",
+    "canvas": "Canvas",
+    "blackboardlearn": "Blackboard",
+    "desire2learn": "Brightspace",
+    "sakai": "Sakai",
+    "schoology": "Schoology",
+    "openedx": "Open edX",
+}
+
+
+def platform_name(course: Course) -> str:
+    """What the course's LMS is called on pages; empty for a course that comes from none."""
+    registration = db.session.scalar(
+        select(Registration)
+        .join(Deployment, Deployment.registration_id == Registration.id)
+        .join(Context, Context.deployment_id == Deployment.id)
+        .where(Context.course_id == course.id)
+        .order_by(Context.id)
+        .limit(1)
+    )
+    if registration is None:
+        return ""
+    return lms_name(registration)
+
+
+def lms_name(registration: Registration) -> str:
+    """What an LMS is called: by its kind if we know it, else as its admin named it."""
+    return PLATFORM_NAMES.get(registration.family.lower(), registration.name)

@@ -1,0 +1,1 @@
+"""Live-room backends behind one interface (driver.py); who may enter was decided before they are asked."""

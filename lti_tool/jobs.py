@@ -1,0 +1,234 @@
+"""What the clock and the queue start: due mail, due syncs, housekeeping (Huey).
+
+Rows in the database are the work; a queued task is only the doorbell. A sweep each minute finds what a
+lost bell or a crash left behind, so nothing depends on the queue's memory.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, current_app
+from huey import RedisHuey, SqliteHuey, crontab
+from huey.api import Huey
+from huey.consumer import Consumer
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from lti_tool import database, logs, mail
+from lti_tool.classroom import rooms, sessions, syncs
+from lti_tool.classroom.courses import Context, Course
+from lti_tool.classroom.syncs import SyncRun, SyncState
+from lti_tool.database import db
+from lti_tool.lti import handshake, keys
+from lti_tool.lti.memberships import Member, RosterIncomplete, fetch_members
+from lti_tool.lti.outgoing import PlatformUnavailable
+from lti_tool.mail import OutboxMail
+
+
+def init_app(app: Flask) -> None:
+    """Give `app` its queue, its tasks and the doorbells that commits ring."""
+    huey = _make_queue(app)
+    app.extensions["huey"] = huey
+
+    def in_app(work: Any) -> Any:
+        def task() -> None:
+            with app.app_context():
+                work()
+
+        return task
+
+    mails = huey.task(name="deliver_mail")(in_app(deliver_due_mail))
+    rosters = huey.task(name="run_syncs")(in_app(run_queued_syncs))
+    huey.periodic_task(crontab(), name="sweep")(in_app(sweep))
+    app.extensions["doorbells"] = {"mail": mails, "rosters": rosters}
+
+
+def _make_queue(app: Flask) -> Huey:
+    if app.config["REDIS_URL"]:
+        return RedisHuey("doorlist", url=app.config["REDIS_URL"], results=False)
+    url = make_url(app.config["DATABASE_URL"])
+    if app.config["QUEUE_FILE"]:
+        file = Path(app.config["QUEUE_FILE"])
+    elif url.get_backend_name() == "sqlite" and url.database:
+        # As Flask-SQLAlchemy reads the same setting: relative means inside the instance folder.
+        file = Path(app.instance_path) / f"{url.database}-queue"
+    else:
+        file = Path(app.instance_path) / "queue.sqlite"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return SqliteHuey("doorlist", filename=str(file), results=False)
+
+
+def make_consumer(app: Flask) -> Consumer:
+    """The worker: takes tasks from the queue and keeps the clock."""
+    return Consumer(app.extensions["huey"], workers=2, initial_delay=0.05, backoff=1.2, max_delay=0.5)
+
+
+def take_over(app: Flask) -> None:
+    """At a worker's start: what died with the one before it is due again.
+
+    On the embedded queue there is only one worker, so everything unfinished is a leftover.
+    """
+    with app.app_context():
+        alone = not app.config["REDIS_URL"]
+        syncs.recover(alone=alone)
+        if alone:
+            mail.release_claims()
+        db.session.commit()
+        for ring in app.extensions["doorbells"].values():
+            ring()
+
+
+def run_due() -> None:
+    """Everything that is due, now and here, until nothing is."""
+    deliver_due_mail()
+    run_queued_syncs()
+
+
+def deliver_due_mail() -> int:
+    """Deliver what is due, one claim at a time; how many were accepted."""
+    accepted = 0
+    while True:
+        row = mail.claim_due()
+        if row is None:
+            db.session.commit()
+            return accepted
+        row_id, sealed, message_id = row.id, row.sealed, row.message_id
+        # The mail server may take its time: no transaction is open meanwhile.
+        db.session.commit()
+        outcome = mail.deliver(sealed, message_id)
+        row = db.session.get_one(OutboxMail, row_id)
+        mail.settle(row, outcome)
+        kind, about = row.kind, row.about
+        db.session.commit()
+        accepted += not outcome.error
+        logs.event("mail", kind=kind, about=about, error=outcome.error)
+
+
+def run_queued_syncs() -> int:
+    """Run every queued sync; how many there were."""
+    done = 0
+    while True:
+        run = syncs.claim_next()
+        claimed = (run.id, run.attempts) if run else None
+        db.session.commit()
+        if claimed is None:
+            return done
+        run_sync(*claimed)
+        done += 1
+
+
+def run_sync(run_id: int, attempt: int) -> None:
+    """Fetch the whole list, then apply the difference in one transaction, or note why not."""
+    run = db.session.get_one(SyncRun, run_id)
+    members: list[Member] = []
+    error = ""
+    if not syncs.is_approved(run.context):
+        error = "deployment_not_approved"
+    else:
+        try:
+            members = _fetch(run.context, on_page=partial(_note_progress, run_id, attempt))
+        except (PlatformUnavailable, RosterIncomplete) as failure:
+            error = str(failure)
+    # Nothing read before the fetch is believed after it.
+    db.session.rollback()
+    try:
+        state = _end_sync(run_id, attempt, members, error)
+        db.session.commit()
+    except (IntegrityError, OperationalError):
+        # Somebody on the list launched for the first time in this very moment, or locked the same rows.
+        db.session.rollback()
+        again = syncs.still_mine(run_id, attempt)
+        if again is not None:
+            syncs.try_again(again, "too_busy")
+        state = again.state if again else None
+        db.session.commit()
+    logs.event("sync", run=run_id, state=state, members=len(members), error=error)
+
+
+def _end_sync(run_id: int, attempt: int, members: list[Member], error: str) -> SyncState | None:
+    run = syncs.still_mine(run_id, attempt)
+    if run is None:
+        # Taken for dead and given to another worker, or its course is gone.
+        return None
+    if error:
+        syncs.fail(run, error)
+    else:
+        syncs.finish(run, members, **_brake())
+    return run.state
+
+
+def _fetch(context: Context, on_page: Callable[[int, int], None] | None = None) -> list[Member]:
+    url, link = context.memberships_url, context.resource_link_id
+    registration = context.deployment.registration
+    db.session.expunge(registration)
+    # The key we sign with must be published before a platform looks for it.
+    keys.current_key()
+    # Neither a lock nor a snapshot is held while a platform takes its time.
+    db.session.commit()
+    with database.read_only():
+        members = fetch_members(registration, url, resource_link_id=link or None, on_page=on_page)
+        db.session.rollback()
+    return members
+
+
+def _note_progress(run_id: int, attempt: int, pages: int, members: int) -> None:
+    database.begin_reading(False)
+    db.session.rollback()
+    syncs.note_progress(run_id, attempt, pages, members)
+    db.session.commit()
+    database.begin_reading(True)
+
+
+def _brake() -> dict[str, Any]:
+    return {
+        "share": current_app.config["BRAKE_SHARE"],
+        "minimum": current_app.config["BRAKE_MINIMUM"],
+    }
+
+
+def sweep() -> None:
+    """Each minute: what a crash left behind is due again, what is over is forgotten."""
+    syncs.recover(alone=False)
+    rooms.close_silent(timedelta(seconds=current_app.config["PRESENCE_SECONDS"]))
+    sessions.sweep()
+    handshake.sweep()
+    db.session.commit()
+    run_due()
+
+
+def preview_sync(course: Course) -> dict[str, Any]:
+    """What a sync of `course` would do now, done in a transaction that is taken back.
+
+    Raises SyncImpossible.
+    """
+    context = syncs.asked_context(course)
+    run = SyncRun(
+        account_id=course.account_id, course_id=course.id, context_id=context.id, state=SyncState.HELD
+    )
+    try:
+        members = _fetch(context)
+        db.session.add(run)
+        db.session.flush()
+        syncs.finish(run, members, **_brake())
+    except (PlatformUnavailable, RosterIncomplete) as failure:
+        syncs.fail(run, str(failure))
+    result = sync_result(run)
+    db.session.rollback()
+    return result
+
+
+def sync_result(run: SyncRun) -> dict[str, Any]:
+    """A sync's outcome in the shape that commands print."""
+    receipt = run.receipt or {}
+    return {
+        "state": run.state.value,
+        "added": len(receipt.get("added", [])),
+        "changed": len(receipt.get("changed", [])),
+        "ended": len(receipt.get("ended", [])),
+        "kept": receipt.get("kept", 0),
+        "skipped": [{"subject": s[0], "reason": s[2]} for s in receipt.get("skipped", [])],
+        "error": run.error or None,
+    }

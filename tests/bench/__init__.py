@@ -1,0 +1,1 @@
+"""Our paths beside their floors, as ratios: `make bench`. Run by hand, never by the tests."""
