@@ -1,4 +1,4 @@
-"""Role URIs in every spelling that platforms use, read as LMS.md's table says."""
+"""Role URIs in every spelling that platforms use, read as each platform means them."""
 
 import pytest
 from hypothesis import given
@@ -116,7 +116,7 @@ def test_nothing_makes_the_parser_stumble(text: str) -> None:
     assert read([text, text]).is_empty is False
 
 
-# Rows of LMS.md's table "Roles sent": the platform's list → context roles, administrator, test user.
+# What each platform sends: its list → context roles, administrator, test user.
 SENT = {
     "canvas teacher": (
         [V2 + "institution/person#Instructor", CONTEXT + "#Instructor", V2 + "system/person#User"],

@@ -27,7 +27,7 @@ FLOORS = {
 }
 # Rooms on one floor that do not look into each other.
 APART = {"lti", "conferencing", "mail", "practice_lms"}
-# Inside classroom, in the order of DESIGN: a table names only tables below it.
+# Inside classroom, from below: a table names only tables below it.
 CLASSROOM = [
     {"accounts"},
     {"audit"},

@@ -1,7 +1,6 @@
 """Every "may they?" of the product, one function each. `room_gate` answers with a reason.
 
-Pages, launches, commands and jobs ask here and nowhere else; PRODUCT section "who may do what" is the
-table these functions spell out.
+Pages, launches, commands and jobs ask here and nowhere else; tests/test_access.py is the same as a table.
 """
 
 from collections.abc import Sequence

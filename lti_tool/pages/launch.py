@@ -2,7 +2,7 @@
 
 Login (/lti/login) answers with a page, not a redirect: it first finds out whether our cookie comes back
 from inside the frame. If not, the way on is a window of its own, before the platform's one-use hint is
-spent. SECURITY section 2.
+spent.
 """
 
 from datetime import timedelta
