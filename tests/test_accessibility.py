@@ -18,8 +18,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from test_walk_browser import launch_in_frame, press, see, wait
 
-from lti_tool import create_app, demo
-from lti_tool.demo import Demo
+from lti_tool import create_app
+from lti_tool.commands import demonstration
+from lti_tool.commands.demonstration import Demo
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -54,7 +55,7 @@ FOCUSED = "const e = document.activeElement; return e.id || e.textContent.trim()
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Demo]:
-    stage = demo.start(
+    stage = demonstration.start(
         create_app, secret=SECRET, folder=tmp_path, tool_port=0, lms_port=0, LOG_LEVEL="WARNING"
     )
     yield stage

@@ -21,9 +21,8 @@ FLOORS = {
     "classroom": 3,
     "jobs": 4,
     "pages": 4,
-    "demo": 5,
-    "commands": 6,
-    "__init__": 7,
+    "commands": 5,
+    "__init__": 6,
 }
 # Rooms on one floor that do not look into each other.
 APART = {"lti", "conferencing", "mail", "practice_lms"}
@@ -147,7 +146,7 @@ def test_no_import_hides_in_a_function() -> None:
 
 
 def test_only_the_doors_commit() -> None:
-    doors = ("pages.", "commands", "jobs", "demo")
+    doors = ("pages.", "commands", "jobs")
     for name, path in modules():
         if name.startswith(doors):
             continue
@@ -171,7 +170,7 @@ def test_nothing_catches_everything() -> None:
 
 
 def test_roles_are_compared_only_where_rules_are() -> None:
-    allowed = ("classroom.", "commands", "demo")
+    allowed = ("classroom.", "commands")
     for name, path in modules():
         if name.startswith(allowed) or name.startswith(("lti.", "practice_lms.")):
             continue

@@ -20,8 +20,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from lti_tool import create_app, demo
-from lti_tool.demo import Demo
+from lti_tool import create_app
+from lti_tool.commands import demonstration
+from lti_tool.commands.demonstration import Demo
 
 pytestmark = pytest.mark.browser
 
@@ -33,7 +34,7 @@ return [...document.querySelectorAll('video')].filter(v => v.videoWidth > 0 && v
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Demo]:
-    stage = demo.start(
+    stage = demonstration.start(
         create_app, secret=SECRET, folder=tmp_path, tool_port=0, lms_port=0, LOG_LEVEL="WARNING"
     )
     yield stage

@@ -1,4 +1,4 @@
-"""HTTP in, HTML out. With commands.py and jobs.py one of the three doors that commit."""
+"""HTTP in, HTML out. With commands and jobs.py one of the three doors that commit."""
 
 import hashlib
 from functools import cache

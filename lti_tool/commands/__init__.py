@@ -19,7 +19,6 @@ from flask.cli import AppGroup, with_appcontext
 from flask_migrate import upgrade
 from sqlalchemy import select
 
-from lti_tool import demo as demonstration
 from lti_tool import jobs, settings
 from lti_tool.classroom import access, accounts, audit, courses, people, plans, platforms, sessions, syncs
 from lti_tool.classroom.accounts import Account, AccountExists, Role, User
@@ -29,6 +28,7 @@ from lti_tool.classroom.people import LastOwner
 from lti_tool.classroom.plans import Plan
 from lti_tool.classroom.platforms import NoAdminLeft
 from lti_tool.classroom.syncs import SyncImpossible, SyncRun
+from lti_tool.commands import demonstration
 from lti_tool.database import db, now
 from lti_tool.lti import keys, registrations
 from lti_tool.lti.registrations import Deployment, Registration, RegistrationExists
