@@ -1,10 +1,12 @@
 """The database: Base for every table, `db`, the one clock, times in UTC, and how transactions begin."""
 
+import sqlite3
 import unicodedata
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import Any, cast
 
 import psycopg
@@ -110,33 +112,47 @@ def new_ids(table: Any, count: int) -> Sequence[int]:
     return range(highest + 1, highest + 1 + count)
 
 
-def insert_many(table: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows that all name the same columns, past the mapper, which would look at each.
+def insert_many(table: Any, each: Mapping[str, Sequence[Any]], every: Mapping[str, Any]) -> None:
+    """Insert rows past mapper and compiler, which would look at each of them.
 
-    Where a column's default is a plain value it may be left out. PostgreSQL takes COPY: rows sent one by one
-    cost it several times as much.
+    `each` has a column's value for every row, `every` one value for all; where a column's default is a plain
+    value it may be left out. The driver takes tuples: SQLite in one executemany, PostgreSQL by COPY (rows
+    sent one by one cost it several times as much).
     """
     connection = db.session.connection()
-    if connection.dialect.name != "postgresql":
-        connection.execute(table.insert(), rows)
-        return
+    dialect = connection.dialect
     plain = {c.name: c.default.arg for c in table.c if c.default is not None and c.default.is_scalar}
-    names = list({**plain, **rows[0]})
-    types = [table.c[name].type.dialect_impl(connection.dialect) for name in names]
-    wrap = [kind.bind_processor(connection.dialect) or (lambda value: value) for kind in types]
-    quoted = ", ".join(f'"{name}"' for name in names)
+    same = {name: value for name, value in {**plain, **every}.items() if name not in each}
+    columns = [_bound(table.c[name], values, dialect) for name, values in each.items()]
+    columns += [repeat(_bound(table.c[name], [value], dialect)[0]) for name, value in same.items()]
+    # The endless columns come last, and zip stops at the first that is not.
+    rows = zip(*columns, strict=False)
+    names = ", ".join(f'"{name}"' for name in (*each, *same))
     driver: Any = connection.connection.driver_connection
-    statement = f'COPY "{table.name}" ({quoted}) FROM STDIN'
     try:
-        with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            for row in rows:
-                said = {**plain, **row}
-                copy.write_row([made(said[name]) for made, name in zip(wrap, names, strict=True)])
-    except psycopg.Error as error:
+        if dialect.name == "postgresql":
+            with driver.cursor() as cursor, cursor.copy(f'COPY "{table.name}" ({names}) FROM STDIN') as copy:
+                for row in rows:
+                    copy.write_row(row)
+        else:
+            marks = ", ".join("?" * len(columns))
+            driver.executemany(f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})', rows)  # noqa: S608
+    except (psycopg.Error, sqlite3.Error) as error:
         # As SQLAlchemy would have raised it: callers know its IntegrityError.
-        raise DBAPIError.instance(
-            statement, None, error, psycopg.Error, dialect=connection.dialect
-        ) from error
+        kind = psycopg.Error if isinstance(error, psycopg.Error) else sqlite3.Error
+        raise DBAPIError.instance(table.name, None, error, kind, dialect=dialect) from error
+
+
+def _bound(column: Any, values: Sequence[Any], dialect: Dialect) -> Any:
+    """A column's values as the driver takes them; an object that stands in many rows is made once."""
+    process = column.type.dialect_impl(dialect).bind_processor(dialect)
+    if process is None:
+        return values
+    made: dict[int, Any] = {}
+    for value in values:
+        if id(value) not in made:
+            made[id(value)] = process(value)
+    return [made[id(value)] for value in values]
 
 
 def ring(bell: str) -> None:

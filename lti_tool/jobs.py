@@ -4,7 +4,8 @@ Rows in the database are the work; a queued task is only the doorbell. A sweep e
 lost bell or a crash left behind, so nothing depends on the queue's memory.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,14 +19,21 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from lti_tool import database, logs, mail
-from lti_tool.classroom import rooms, sessions, syncs
+from lti_tool.classroom import checkups, doctor, rooms, sessions, syncs
+from lti_tool.classroom.accounts import Connection
+from lti_tool.classroom.checkups import Finding, Kind
 from lti_tool.classroom.courses import Context, Course
 from lti_tool.classroom.syncs import SyncRun, SyncState
 from lti_tool.database import db
 from lti_tool.lti import handshake, keys
-from lti_tool.lti.memberships import Member, RosterIncomplete, fetch_members
+from lti_tool.lti.memberships import PageSeen, Roster, RosterIncomplete, fetch_roster
 from lti_tool.lti.outgoing import PlatformUnavailable
 from lti_tool.mail import OutboxMail
+
+# Members asked for at once; platforms that give fewer at most do so.
+PAGE = 1000
+# Seconds between two notes of how far a fetch has come.
+NOTED_EVERY = 0.25
 
 
 def init_app(app: Flask) -> None:
@@ -42,8 +50,9 @@ def init_app(app: Flask) -> None:
 
     mails = huey.task(name="deliver_mail")(in_app(deliver_due_mail))
     rosters = huey.task(name="run_syncs")(in_app(run_queued_syncs))
+    checks = huey.task(name="run_checks")(in_app(run_queued_checks))
     huey.periodic_task(crontab(), name="sweep")(in_app(sweep))
-    app.extensions["doorbells"] = {"mail": mails, "rosters": rosters}
+    app.extensions["doorbells"] = {"mail": mails, "rosters": rosters, "checks": checks}
 
 
 def _make_queue(app: Flask) -> Huey:
@@ -76,6 +85,7 @@ def take_over(app: Flask) -> None:
         syncs.recover(alone=alone)
         if alone:
             mail.release_claims()
+            checkups.recover()
         db.session.commit()
         for ring in app.extensions["doorbells"].values():
             ring()
@@ -85,6 +95,7 @@ def run_due() -> None:
     """Everything that is due, now and here, until nothing is."""
     deliver_due_mail()
     run_queued_syncs()
+    run_queued_checks()
 
 
 def deliver_due_mail() -> int:
@@ -123,19 +134,20 @@ def run_queued_syncs() -> int:
 def run_sync(run_id: int, attempt: int) -> None:
     """Fetch the whole list, then apply the difference in one transaction, or note why not."""
     run = db.session.get_one(SyncRun, run_id)
-    members: list[Member] = []
+    roster = Roster([], [])
     error = ""
     if not syncs.is_approved(run.context):
         error = "deployment_not_approved"
     else:
         try:
-            members = _fetch(run.context, on_page=partial(_note_progress, run_id, attempt))
+            known = syncs.known_pages(run.context)
+            roster = _fetch(run.context, known, on_page=_Progress(run_id, attempt))
         except (PlatformUnavailable, RosterIncomplete) as failure:
             error = str(failure)
     # Nothing read before the fetch is believed after it.
     db.session.rollback()
     try:
-        state = _end_sync(run_id, attempt, members, error)
+        state = _end_sync(run_id, attempt, roster, error)
         db.session.commit()
     except (IntegrityError, OperationalError):
         # Somebody on the list launched for the first time in this very moment, or locked the same rows.
@@ -145,10 +157,10 @@ def run_sync(run_id: int, attempt: int) -> None:
             syncs.try_again(again, "too_busy")
         state = again.state if again else None
         db.session.commit()
-    logs.event("sync", run=run_id, state=state, members=len(members), error=error)
+    logs.event("sync", run=run_id, state=state, pages=len(roster.pages), error=error)
 
 
-def _end_sync(run_id: int, attempt: int, members: list[Member], error: str) -> SyncState | None:
+def _end_sync(run_id: int, attempt: int, roster: Roster, error: str) -> SyncState | None:
     run = syncs.still_mine(run_id, attempt)
     if run is None:
         # Taken for dead and given to another worker, or its course is gone.
@@ -156,11 +168,13 @@ def _end_sync(run_id: int, attempt: int, members: list[Member], error: str) -> S
     if error:
         syncs.fail(run, error)
     else:
-        syncs.finish(run, members, **_brake())
+        syncs.finish(run, roster, **_brake())
     return run.state
 
 
-def _fetch(context: Context, on_page: Callable[[int, int], None] | None = None) -> list[Member]:
+def _fetch(
+    context: Context, known: Sequence[PageSeen] = (), on_page: Callable[[int, int], None] | None = None
+) -> Roster:
     url, link = context.memberships_url, context.resource_link_id
     registration = context.deployment.registration
     db.session.expunge(registration)
@@ -169,17 +183,29 @@ def _fetch(context: Context, on_page: Callable[[int, int], None] | None = None) 
     # Neither a lock nor a snapshot is held while a platform takes its time.
     db.session.commit()
     with database.read_only():
-        members = fetch_members(registration, url, resource_link_id=link or None, on_page=on_page)
+        roster = fetch_roster(
+            registration, url, resource_link_id=link or None, limit=PAGE, known=known, on_page=on_page
+        )
         db.session.rollback()
-    return members
+    return roster
 
 
-def _note_progress(run_id: int, attempt: int, pages: int, members: int) -> None:
-    database.begin_reading(False)
-    db.session.rollback()
-    syncs.note_progress(run_id, attempt, pages, members)
-    db.session.commit()
-    database.begin_reading(True)
+class _Progress:
+    """Notes how far a fetch has come, for the page that waits; now and then, since a commit is not free."""
+
+    def __init__(self, run_id: int, attempt: int) -> None:
+        self.run_id, self.attempt = run_id, attempt
+        self.noted_at = -NOTED_EVERY
+
+    def __call__(self, pages: int, members: int) -> None:
+        if time.monotonic() - self.noted_at < NOTED_EVERY:
+            return
+        database.begin_reading(False)
+        db.session.rollback()
+        syncs.note_progress(self.run_id, self.attempt, pages, members)
+        db.session.commit()
+        database.begin_reading(True)
+        self.noted_at = time.monotonic()
 
 
 def _brake() -> dict[str, Any]:
@@ -195,8 +221,66 @@ def sweep() -> None:
     rooms.close_silent(timedelta(seconds=current_app.config["PRESENCE_SECONDS"]))
     sessions.sweep()
     handshake.sweep()
+    checkups.ask_due()
+    renewed = keys.rotate_if_due(current_app.config["KEY_DAYS"])
+    kid = renewed.kid if renewed else ""
     db.session.commit()
+    if kid:
+        logs.event("key_rotated", kid=kid)
     run_due()
+
+
+# --- checks of LMSs ----------------------------------------------------------------------
+
+
+def run_queued_checks() -> int:
+    """Run every check that was asked for; how many there were."""
+    done = 0
+    while True:
+        checkup = checkups.claim_next()
+        claimed = (checkup.connection_id, checkup.attempts) if checkup else None
+        lost = checkup is not None and checkups.is_lost(checkup)
+        db.session.commit()
+        if claimed is None:
+            return done
+        run_check(*claimed, lost=lost)
+        done += 1
+
+
+def run_check(connection_id: int, attempt: int, *, lost: bool = False) -> None:
+    """Ask the platform, look at what is here, and keep what was found."""
+    found = [Finding("check_lost", Kind.LOOK)] if lost else []
+    connection = None if lost else db.session.get(Connection, connection_id)
+    if connection is not None:
+        found = examine(connection, partial(_note_step, connection_id, attempt))
+    kept = checkups.finish(connection_id, attempt, found)
+    db.session.commit()
+    if kept:
+        logs.event("check", connection=connection_id, codes=[one.code for one in found])
+
+
+def examine(connection: Connection, on_step: Callable[[str], None] = lambda step: None) -> list[Finding]:
+    """Everything the doctor finds at an LMS of an account, asked now."""
+    connection_id = connection.id
+    patient = doctor.prepare(connection)
+    # Neither a lock nor a snapshot is held while a platform takes its time.
+    db.session.commit()
+    with database.read_only():
+        found = doctor.ask_platform(patient, on_step)
+        db.session.rollback()
+    still = db.session.get(Connection, connection_id)
+    return found + doctor.look_here(still) if still is not None else []
+
+
+def _note_step(connection_id: int, attempt: int, step: str) -> None:
+    database.begin_reading(False)
+    db.session.rollback()
+    checkups.note_step(connection_id, attempt, step)
+    db.session.commit()
+    database.begin_reading(True)
+
+
+# --- previews and results of syncs -------------------------------------------------------
 
 
 def preview_sync(course: Course) -> dict[str, Any]:
@@ -209,10 +293,10 @@ def preview_sync(course: Course) -> dict[str, Any]:
         account_id=course.account_id, course_id=course.id, context_id=context.id, state=SyncState.HELD
     )
     try:
-        members = _fetch(context)
+        roster = _fetch(context)
         db.session.add(run)
         db.session.flush()
-        syncs.finish(run, members, **_brake())
+        syncs.finish(run, roster, **_brake())
     except (PlatformUnavailable, RosterIncomplete) as failure:
         syncs.fail(run, str(failure))
     result = sync_result(run)

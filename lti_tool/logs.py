@@ -19,8 +19,8 @@ _SECRETS = [
     (re.compile(r"(?i)\b(bearer|basic)\s+[^\s,;]+"), r"\1 [secret]"),
     (
         re.compile(
-            r"(?i)\b(id_token|state|nonce|client_assertion|access_token|registration_token|login_hint"
-            r"|lti_message_hint|ticket|code|password)=[^&\s]+"
+            r"(?i)\b(id_token|state|nonce|client_assertion|access_token|registration_token|token|login_hint"
+            r"|lti_message_hint|ticket|code|password|proof|asked|seen|launch|jwt)=[^&\s]+"
         ),
         r"\1=[secret]",
     ),

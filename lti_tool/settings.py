@@ -15,7 +15,7 @@ HOME = PACKAGE if (PACKAGE / "templates").is_dir() else PACKAGE.parent
 
 PREFIX = "LTI_TOOL_"
 # Read by the test suite and the demo, never by the application.
-FOREIGN = {"TEST_REQUIRE", "TEST_POSTGRESQL_URL", "TEST_REDIS_URL"}
+FOREIGN = {"TEST_REQUIRE", "TEST_POSTGRESQL_URL", "TEST_REDIS_URL", "TEST_CONSUMER"}
 
 
 class SettingsWrong(Exception):

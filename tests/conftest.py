@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import kept
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -51,6 +52,9 @@ SCREENSHOTS = Path(__file__).parent / "screenshots"
 # What every test would make anew: compiled templates, an empty database with its tables.
 KEPT = Path(tempfile.mkdtemp(prefix="doorlist-tests-"))
 EMPTY_SQLITE = KEPT / "empty.sqlite"
+kept.keep_routes()
+kept.keep_people()
+kept.keep_keys()
 
 
 def pytest_unconfigure() -> None:
@@ -67,7 +71,8 @@ def missing(what: str, how: str) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every test that touches the database runs on both; what a browser shows does not depend on it."""
     if "database_kind" in metafunc.fixturenames:
-        kinds = ["sqlite"] if "chromium" in metafunc.fixturenames else ["sqlite", "postgresql"]
+        browsers = {"chromium", "firefox"} & set(metafunc.fixturenames)
+        kinds = ["sqlite"] if browsers else ["sqlite", "postgresql"]
         metafunc.parametrize("database_kind", kinds)
 
 
@@ -128,7 +133,7 @@ def app(database_url: str, settings: dict[str, Any], mailbox: Mailbox, tmp_path:
         "DATABASE_URL": database_url,
         "MAIL_SERVER": "127.0.0.1",
         "MAIL_PORT": mailbox.port,
-        "MAIL_TIMEOUT": 5,
+        "MAIL_TIMEOUT": 20,
         "ALLOW_PRIVATE_PLATFORMS": True,
         "QUEUE_FILE": str(tmp_path / "queue.sqlite"),
         "LOG_LEVEL": "WARNING",
@@ -139,6 +144,7 @@ def app(database_url: str, settings: dict[str, Any], mailbox: Mailbox, tmp_path:
     application = create_app(**settings)
     application.jinja_env.bytecode_cache = FileSystemBytecodeCache(str(KEPT))
     with application.app_context():
+        kept.keep_statements(db.engine)
         if db.engine.dialect.name == "postgresql":
             _empty_postgresql()
         elif not EMPTY_SQLITE.exists():

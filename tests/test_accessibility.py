@@ -207,8 +207,8 @@ def test_pages_for_admins_pass(running: Demo, chromium: Callable[..., Chrome]) -
     tool = running.tool
     look.visit(
         *(f"{tool}/{page}" for page in ("courses", "courses?q=none", "courses/new", "users?q=nobody")),
-        *(f"{tool}/lms/connect?lms={kind}" for kind in ("moodle", "other")),
-        *(f"{tool}/{page}" for page in ("lms", "lms/1/remove", "plans/1/give", "users/invite")),
+        *(f"{tool}/lms/connect?lms={kind}" for kind in ("moodle", "canvas", "other&cloud=blackboard")),
+        *(f"{tool}/{page}" for page in ("lms", "lms/1", "lms/1/remove", "plans/1/give", "users/invite")),
         *(f"{geology}{page}" for page in ("", "/settings", "/roster", "/plan")),
     )
     see(ada, "input[name=plan]").click()
@@ -231,6 +231,33 @@ def test_pages_for_admins_pass(running: Demo, chromium: Callable[..., Chrome]) -
     see(ada, "dialog [aria-invalid]")
     look.at("inviting refused", "422")
     assert not look.wrong, "\n".join(look.wrong)
+
+
+def test_pages_for_connecting_an_lms_pass(running: Demo, chromium: Callable[..., Chrome]) -> None:
+    ada, admin = chromium(), chromium()
+    ours, theirs = Look(ada), Look(admin)
+    sign_in(ada, running)
+    ada.get(f"{running.tool}/lms/connect")
+    press(ada, "Make a link")
+    link = see(ada, "#link-address").text
+    ours.at("the link")
+    # The LMS's admin puts it into the frame there.
+    admin.get(f"{running.lms}/install")
+    see(admin, "#link").send_keys(link)
+    press(admin, "Add the tool")
+    theirs.at("installing a tool")
+    admin.switch_to.frame("registering")
+    see(admin, "form button")
+    theirs.at("asked in the frame")
+    press(admin, "Connect")
+    see(admin, "[data-connected]")
+    theirs.at("connected in the frame")
+    wait(ada, lambda d: "is connected" in see(d, "#link-state").text, "the page did not move on")
+    ours.at("connected")
+    ours.visit(f"{running.tool}/lms/connect/1/state")
+    ours.visit(f"{running.tool}/lms", f"{running.tool}/lms/2", f"{running.tool}/lms/2/roles")
+    ours.visit(link, expected="404")
+    assert not ours.wrong + theirs.wrong, "\n".join(ours.wrong + theirs.wrong)
 
 
 def test_pages_for_instructors_pass(running: Demo, chromium: Callable[..., Chrome]) -> None:
@@ -261,7 +288,7 @@ def test_pages_for_instructors_pass(running: Demo, chromium: Callable[..., Chrom
     look.visit(f"{statics}/roster/syncs", f"{statics}/roster?q=nobody")
     launch_in_frame(ivan, running, "ivan", "statics")
     look.at("course in a frame")
-    look.visit(f"{running.lms}/", f"{running.mailbox}")
+    look.visit(f"{running.lms}/", f"{running.lms}/install", f"{running.mailbox}")
     assert not look.wrong, "\n".join(look.wrong)
 
 
@@ -283,6 +310,10 @@ def test_pages_for_students_pass(running: Demo, chromium: Callable[..., Chrome])
     look.visit(f"{running.tool}/courses")
     launch_in_frame(sam, running, "sam", "geology")
     look.at("door in a frame")
+    sam.switch_to.default_content()
+    sam.get(f"{running.lms}/launch?person=sam&course=geology&kind=deep-linking&where=window")
+    see(sam, "[data-error=picking_not_allowed]")
+    look.at("only teachers add rooms", "403")
     assert not look.wrong, "\n".join(look.wrong)
 
 
@@ -350,7 +381,7 @@ def test_sorting_keeps_the_focus_and_copying_says_so(running: Demo, chromium: Ca
     see(ada, ".c-email[aria-sort=ascending]")
     wait(ada, lambda d: d.execute_script(FOCUSED) == "sort-email", "the focus is lost")
     ada.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardSanitizedWrite"]})
-    ada.get(f"{running.tool}/lms/connect")
+    ada.get(f"{running.tool}/lms/connect?lms=canvas")
     press(ada, "Copy")
     wait(ada, lambda d: see(d, "[data-copy].is-copied").text == "Copied", "nothing says so")
     assert see(ada, "[role=status][data-said]").get_attribute("textContent") == "Copied"

@@ -16,6 +16,7 @@ from lti_tool.classroom.difference import (
     read_members,
     role_after,
 )
+from lti_tool.classroom.role_maps import RolePolicy
 from lti_tool.lti.memberships import Member
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -23,8 +24,8 @@ CONTEXT = "http://purl.imsglobal.org/vocab/lis/v2/membership#"
 PERSON = "http://purl.imsglobal.org/vocab/lis/v2/institution/person#"
 
 
-def read(*members: Member, makes_admins: bool = True, assistants_teach: bool = True):  # type: ignore[no-untyped-def]
-    return read_members(members, makes_admins=makes_admins, assistants_teach=assistants_teach)
+def read(*members: Member):  # type: ignore[no-untyped-def]
+    return read_members(members, RolePolicy())
 
 
 def held(row: Row, number: int, **said: object) -> Held:

@@ -347,7 +347,7 @@ def test_answering_an_invitation_and_signing_in_work_in_a_browser(
     assert invite(browse(cast.ada), cast).status_code == 303
     caught = mailbox.wait_for(KHAI, 15)
     driver = chromium()
-    wait = WebDriverWait(driver, 10)
+    wait = WebDriverWait(driver, 20)
 
     def look(picture: str) -> None:
         for width, scheme in ((1280, "light"), (360, "dark")):

@@ -140,6 +140,41 @@ def test_a_registration_that_exists_is_never_overwritten(
         assert db.session.scalar(select(func.count(Connection.id))) == 1
 
 
+def test_no_account_asks_for_access_in_anothers_name(
+    app: Flask, cast: Cast, moodle: Lms, ada: Browser, browse: Browse
+) -> None:
+    """One key of ours signs for all accounts, so another's client ID would open another's rosters."""
+    eve = browse(cast.eve)
+    evil = {name: said.replace("moodle.linden.example", "evil.example") for name, said in VALUES.items()}
+    stolen = evil | {"client_id": "doorlist-client"}
+    for token_url in (moodle.token_url, "https://evil.example/token"):
+        answer = eve.post("/lms/connect", stolen | {"token_url": token_url})
+        assert answer.status_code == 422
+        assert "another institution here" in text_of(answer)
+    # Who has both registrations takes nobody's.
+    assert ada.post("/lms/connect", stolen).status_code == 303
+    # Some platforms only count: theirs meet by chance, but never at one token service.
+    counted = VALUES | {"client_id": "10000000000001"}
+    assert ada.post("/lms/connect", counted).status_code == 303
+    theirs = evil | {"issuer": "https://oak.example", "client_id": "10000000000001"}
+    assert eve.post("/lms/connect", theirs | {"token_url": counted["token_url"]}).status_code == 422
+    assert eve.post("/lms/connect", theirs).status_code == 303
+
+
+def test_an_audience_is_the_token_service_s_own(ada: Browser) -> None:
+    """Else an assertion made for one platform would be good at another."""
+    answer = ada.post("/lms/connect", VALUES | {"token_audience": "https://victim.example/token"})
+    assert answer.status_code == 422
+    assert "same host as the access token URL" in text_of(answer)
+    brightspace = VALUES | {
+        "token_url": "https://auth.brightspace.com/core/connect/token",
+        "token_audience": "https://api.brightspace.com/auth/token",
+    }
+    assert ada.post("/lms/connect", brightspace).status_code == 303
+    own = {"token_audience": "https://moodle.linden.example/aud", "client_id": "AbC124"}
+    assert ada.post("/lms/connect", VALUES | own).status_code == 303
+
+
 # --- deployments that wait ---------------------------------------------------------------
 
 
@@ -192,7 +227,12 @@ def tie_of(app: Flask, moodle: Lms) -> Connection:
 
 @pytest.mark.parametrize(
     ("switch", "column"),
-    [("admins", "makes_admins"), ("addresses", "trusts_addresses"), ("assistants", "assistants_teach")],
+    [
+        ("admins", "makes_admins"),
+        ("addresses", "trusts_addresses"),
+        ("assistants", "assistants_teach"),
+        ("designers", "designers_teach"),
+    ],
 )
 def test_each_switch_is_turned_by_itself_and_written_down(
     app: Flask, moodle: Lms, ada: Browser, switch: str, column: str
@@ -329,7 +369,7 @@ def test_a_registration_that_two_accounts_share_stays_for_the_other(
         )
         db.session.commit()
     ada.post(f"/lms/{moodle.registration_id}/remove")
-    page = text_of(browse(cast.eve).get("/lms"))
+    page = text_of(browse(cast.eve).get(f"/lms/{moodle.registration_id}"))
     assert "oak" in page
     assert "127.0.0.1" in page
 
@@ -357,6 +397,7 @@ def addresses(moodle: Lms, waiting: int) -> list[tuple[str, str]]:
         ("POST", f"/lms/{registration}/admins"),
         ("POST", f"/lms/{registration}/addresses"),
         ("POST", f"/lms/{registration}/assistants"),
+        ("POST", f"/lms/{registration}/designers"),
         ("GET", f"/lms/{registration}/remove"),
         ("POST", f"/lms/{registration}/remove"),
     ]

@@ -12,11 +12,12 @@ from flask import Flask, Response, request
 
 from lti_tool import database
 from lti_tool.database import db
-from lti_tool.lti import keys, memberships, tokens
-from lti_tool.lti.memberships import Member, RosterIncomplete, fetch_members, find_next
+from lti_tool.lti import keys, scopes, services, tokens
+from lti_tool.lti.memberships import Member, RosterIncomplete, fetch_roster
 from lti_tool.lti.outgoing import PlatformUnavailable
 from lti_tool.lti.registrations import Platform as PlatformFacts
 from lti_tool.lti.registrations import Registration, add_registration
+from lti_tool.lti.services import find_next
 from lti_tool.practice_lms import Platform, Server, serve
 from lti_tool.practice_lms import create_app as create_lms
 from lti_tool.practice_lms.messages import Flavour
@@ -31,7 +32,7 @@ def lms(lms: Lms) -> Platform:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memberships, "BACKOFF", (0.01, 0.02))
+    monkeypatch.setattr(services, "BACKOFF", (0.01, 0.02))
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def fetch(app: Flask, lms: Platform) -> Fetch:
     def run(course: str = "geology", url: str = "", **asked: Any) -> list[Member]:
         with app.app_context():
             registration = db.session.scalars(select_registration(lms)).one()
-            return fetch_members(registration, url or lms.memberships_url(course), **asked)
+            return fetch_roster(registration, url or lms.memberships_url(course), **asked).members or []
 
     return run
 
@@ -252,7 +253,7 @@ class TestNextPage:
         platform, server = another_lms(app, flavour)
         with server, app.app_context():
             registration = db.session.scalars(select_registration(platform)).one()
-            found = fetch_members(registration, platform.memberships_url("big"), limit=300)
+            found = fetch_roster(registration, platform.memberships_url("big"), limit=300).members or []
         assert len(found) == 2000
 
     def test_48_a_next_page_on_another_host_never_sees_the_token(
@@ -400,7 +401,7 @@ class TestTokens:
         with app.app_context():
             registration = add(lms, "second")
             db.session.commit()
-            assert len(fetch_members(registration, lms.memberships_url("geology"))) == 3
+            assert len(fetch_roster(registration, lms.memberships_url("geology")).members or []) == 3
         authorizations = {asked.headers["Authorization"] for asked in lms.requests_to("/courses/")}
         assert len(authorizations) == 2
 
@@ -410,12 +411,12 @@ class TestTokens:
         lms.connect_tool("second", ["1"], jwks=lms.registration().fetch_keys)
         with app.app_context():
             facts = PlatformFacts.of(db.session.scalars(select_registration(lms)).one())
-            one = tokens.access_token(facts, memberships.SCOPE)
+            one = tokens.access_token(facts, scopes.ROSTER)
             heir = PlatformFacts(
                 **{**{name: getattr(facts, name) for name in facts.__slots__}, "client_id": "second"}
             )
-            assert tokens.access_token(facts, memberships.SCOPE) == one
-            assert tokens.access_token(heir, memberships.SCOPE) != one
+            assert tokens.access_token(facts, scopes.ROSTER) == one
+            assert tokens.access_token(heir, scopes.ROSTER) != one
 
     def test_the_audience_may_differ_from_the_token_address(self, app: Flask) -> None:
         audience = "https://api.brightspace.com/auth/token"
@@ -423,10 +424,10 @@ class TestTokens:
         with server, app.app_context():
             registration = db.session.scalars(select_registration(platform)).one()
             with pytest.raises(PlatformUnavailable, match="token_refused"):
-                fetch_members(registration, platform.memberships_url("geology"))
+                fetch_roster(registration, platform.memberships_url("geology"))
             registration.token_audience = audience
             db.session.commit()
-            assert len(fetch_members(registration, platform.memberships_url("geology"))) == 3
+            assert len(fetch_roster(registration, platform.memberships_url("geology")).members or []) == 3
 
     @pytest.mark.parametrize(
         "grant",

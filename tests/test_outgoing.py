@@ -366,8 +366,10 @@ class TestKeys:
             done.append(True)
 
         waiting = threading.Thread(target=wait_for_keys)
+        asked = len(lms.requests_to("/jwks.json"))
         waiting.start()
-        time.sleep(0.3)
+        while len(lms.requests_to("/jwks.json")) == asked and waiting.is_alive():
+            time.sleep(0.02)
         with app.app_context():
             database.db.session.execute(
                 database.insert(database.Base.metadata.tables["tool_key"]).values(

@@ -59,7 +59,7 @@ class Tool:
 
     def read(self, token: str) -> dict[str, Any]:
         """An id_token's claims after the check against the published keys."""
-        keys = jwt.PyJWKSet.from_dict(requests.get(self.platform.jwks_url, timeout=5).json())
+        keys = jwt.PyJWKSet.from_dict(requests.get(self.platform.jwks_url, timeout=20).json())
         claims: dict[str, Any] = jwt.decode(
             token,
             keys[jwt.get_unverified_header(token)["kid"]],
@@ -90,7 +90,7 @@ class Tool:
             "scope": MEMBERSHIPS_SCOPE,
             **changed,
         }
-        return requests.post(self.platform.token_url, data=form, timeout=5)
+        return requests.post(self.platform.token_url, data=form, timeout=20)
 
     def bearer(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.ask_token().json()['access_token']}"}
@@ -100,7 +100,7 @@ class Tool:
             self.platform.memberships_url(course),
             params=query,
             headers=self.bearer() if headers is None else headers,
-            timeout=10,
+            timeout=20,
         )
 
     def walk(self, course: str, **query: Any) -> list[list[dict[str, Any]]]:
@@ -113,7 +113,7 @@ class Tool:
             found.append(answer.json()["members"])
             if "next" not in answer.links:
                 return found
-            answer = requests.get(answer.links["next"]["url"], headers=headers, timeout=10)
+            answer = requests.get(answer.links["next"]["url"], headers=headers, timeout=20)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def send(mailbox: Mailbox, to: str = "sam@example.test", subject: str = "Hello",
     message.set_content("Open https://tool.example.test/invitations/x1?a=1&b=2.\nOr not.\n")
     if html:
         message.add_alternative(html, subtype="html")
-    with smtplib.SMTP(mailbox.host, mailbox.port, timeout=5) as client:
+    with smtplib.SMTP(mailbox.host, mailbox.port, timeout=20) as client:
         client.send_message(message)
 
 
@@ -518,8 +518,8 @@ def test_a_cursor_in_another_case_is_no_cursor(flavour: Any, key: SigningKey) ->
         following = tool.page("statics", headers, limit=10).links["next"]["url"]
         path, _, cursor = following.partition("bookmark:")
         assert cursor != cursor.lower()
-        assert requests.get(following, headers=headers, timeout=5).status_code == 200
-        wrong = requests.get(f"{path}bookmark:{cursor.lower()}", headers=headers, timeout=5)
+        assert requests.get(following, headers=headers, timeout=20).status_code == 200
+        wrong = requests.get(f"{path}bookmark:{cursor.lower()}", headers=headers, timeout=20)
         assert wrong.status_code == 400
 
 
@@ -549,7 +549,7 @@ def test_who_leaves_between_two_pages_shifts_nobody_out(key: SigningKey) -> None
         first = tool.page("statics", headers, limit=20)
         for member in first.json()["members"][:5]:
             platform.withdraw("statics", member["user_id"])
-        second = requests.get(first.links["next"]["url"], headers=headers, timeout=5)
+        second = requests.get(first.links["next"]["url"], headers=headers, timeout=20)
     assert len(second.json()["members"]) == 20
     assert "next" not in second.links
 
@@ -604,13 +604,13 @@ def test_half_a_roster_breaks_after_the_first_page(any_tool: Tool) -> None:
     headers = any_tool.bearer()
     first = any_tool.page("geology", headers)
     assert len(first.json()["members"]) == 2
-    assert requests.get(first.links["next"]["url"], headers=headers, timeout=5).status_code == 500
+    assert requests.get(first.links["next"]["url"], headers=headers, timeout=20).status_code == 500
 
 
 def test_a_truncated_roster_is_no_json_after_the_first_page(any_tool: Tool) -> None:
     any_tool.platform.faults.roster = "truncated"
     headers = any_tool.bearer()
-    second = requests.get(any_tool.page("statics", headers).links["next"]["url"], headers=headers, timeout=5)
+    second = requests.get(any_tool.page("statics", headers).links["next"]["url"], headers=headers, timeout=20)
     assert second.status_code == 200
     with pytest.raises(requests.JSONDecodeError):
         second.json()
@@ -624,7 +624,7 @@ def test_an_endless_roster_always_has_another_next_page(any_tool: Tool) -> None:
         following = answer.links["next"]["url"]
         assert following not in seen
         seen.add(following)
-        answer = requests.get(following, headers=headers, timeout=5)
+        answer = requests.get(following, headers=headers, timeout=20)
         assert answer.status_code == 200
 
 
@@ -664,7 +664,7 @@ def test_slow_endpoints_take_their_time(tool: Tool) -> None:
     for ask in (
         lambda: tool.page("geology", headers),
         tool.ask_token,
-        lambda: requests.get(tool.platform.jwks_url, timeout=5),
+        lambda: requests.get(tool.platform.jwks_url, timeout=20),
     ):
         begun = time.monotonic()
         assert ask().status_code == 200
@@ -685,16 +685,16 @@ def test_faults_of_the_token_endpoint(tool: Tool) -> None:
 def test_faults_of_the_key_set(tool: Tool) -> None:
     faults, url = tool.platform.faults, tool.platform.jwks_url
     faults.jwks = "503"
-    assert requests.get(url, timeout=5).status_code == 503
+    assert requests.get(url, timeout=20).status_code == 503
     faults.jwks = "redirect"
     assert requests.get(url, timeout=5, allow_redirects=False).status_code == 302
-    assert requests.get(url, timeout=5).json() == tool.platform.jwks()
+    assert requests.get(url, timeout=20).json() == tool.platform.jwks()
     faults.jwks = "huge"
     body = requests.get(url, timeout=30).content
     assert len(body) > 30_000_000
     assert json.loads(body)["keys"] == tool.platform.jwks()["keys"]
     faults.clear()
-    assert requests.get(url, timeout=5).json() == tool.platform.jwks()
+    assert requests.get(url, timeout=20).json() == tool.platform.jwks()
 
 
 def test_the_platform_can_say_that_nobody_is_signed_in(tool: Tool) -> None:
@@ -745,10 +745,10 @@ def test_chosen_content_comes_back_signed(tool: Tool) -> None:
         {"iss": "stranger"},
     ):
         token = platform.sign({**answer, **changed}, key=tool.key)
-        assert requests.post(back, data={"JWT": token}, timeout=5).status_code == 400
-    assert requests.post(back, data={"JWT": platform.sign(answer)}, timeout=5).status_code == 400
+        assert requests.post(back, data={"JWT": token}, timeout=20).status_code == 400
+    assert requests.post(back, data={"JWT": platform.sign(answer)}, timeout=20).status_code == 400
     assert platform.content_items == []
-    taken = requests.post(back, data={"JWT": platform.sign(answer, key=tool.key)}, timeout=5)
+    taken = requests.post(back, data={"JWT": platform.sign(answer, key=tool.key)}, timeout=20)
     assert "Room &lt;1&gt;" in taken.text
     assert [item["title"] for item in platform.content_items] == ["Room <1>"]
 
@@ -854,7 +854,7 @@ def test_a_mailbox_has_bad_days_when_told(mailbox: Mailbox) -> None:
 
 def test_a_mailbox_stops_while_someone_is_connected() -> None:
     mailbox = Mailbox().start()
-    with smtplib.SMTP(mailbox.host, mailbox.port, timeout=5) as client:
+    with smtplib.SMTP(mailbox.host, mailbox.port, timeout=20) as client:
         client.ehlo()
         mailbox.stop()
         client.close()
@@ -890,7 +890,7 @@ def test_without_a_mailbox_there_is_no_mailbox_page() -> None:
 def test_a_server_frees_its_port() -> None:
     server = serve(create_app(Platform()))
     assert isinstance(server, Server)
-    requests.get(server.url + "/jwks.json", timeout=5)
+    requests.get(server.url + "/jwks.json", timeout=20)
     server.stop()
     server.stop()
     with serve(create_app(Platform()), port=server.port) as again:

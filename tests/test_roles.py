@@ -1,9 +1,18 @@
 """Role URIs in every spelling that platforms use, read as each platform means them."""
 
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lti_tool.classroom.accounts import Role
+from lti_tool.classroom.role_maps import RolePolicy, Rule, read_roles
+from lti_tool.lti.pasted import PastedUnreadable, read_pasted
 from lti_tool.lti.roles import RoleName, parse, read
 
 V2 = "http://purl.imsglobal.org/vocab/lis/v2/"
@@ -216,3 +225,242 @@ def test_unknown_roles_are_kept_beside_known_ones_and_said_once() -> None:
     said = read(["Learner", "https://lms.example/roles#Tutor", "Learner", "https://lms.example/roles#Tutor"])
     assert said.context_roles == (LEARNER,)
     assert said.unknown == ("https://lms.example/roles#Tutor",)
+
+
+# --- what the roles mean here: every cell of the table of platforms -----------------------
+
+INSTITUTION, SYSTEM = V2 + "institution/person#", V2 + "system/person#"
+TEACHER, STUDENT_URI = CONTEXT + "#Instructor", CONTEXT + "#Learner"
+ASSISTANT_URI = CONTEXT + "/Instructor#TeachingAssistant"
+DESIGNER, MENTOR = CONTEXT + "#ContentDeveloper", CONTEXT + "#Mentor"
+TEST_USER = "http://purl.imsglobal.org/vocab/lti/system/person#TestUser"
+I, S, NONE = "instructor", "student", None  # noqa: E741 — a table of many cells
+
+# Who → what is sent, what that makes; with assistants, with designers switched off; an admin?
+CELLS: dict[str, tuple[list[str], str | None, str | None, str | None, bool]] = {
+    "canvas launch teacher": ([INSTITUTION + "Instructor", TEACHER, SYSTEM + "User"], I, I, I, False),
+    "canvas launch assistant": (
+        [INSTITUTION + "Instructor", ASSISTANT_URI, TEACHER, SYSTEM + "User"], I, S, I, False,
+    ),
+    "canvas launch student": ([INSTITUTION + "Student", STUDENT_URI, SYSTEM + "User"], S, S, S, False),
+    "canvas launch observer": ([INSTITUTION + "Observer", MENTOR, SYSTEM + "User"], S, S, S, False),
+    "canvas launch designer": ([INSTITUTION + "Instructor", DESIGNER, SYSTEM + "User"], I, I, S, False),
+    "canvas launch admin": (
+        [INSTITUTION + "Administrator", SYSTEM + "SysAdmin", SYSTEM + "User"], NONE, NONE, NONE, True,
+    ),
+    "canvas launch student who teaches elsewhere": (
+        [INSTITUTION + "Instructor", INSTITUTION + "Student", STUDENT_URI], S, S, S, False,
+    ),
+    "canvas group leader": ([CONTEXT + "#Member", CONTEXT + "#Manager"], I, I, S, False),
+    "canvas group member": ([CONTEXT + "#Member"], S, S, S, False),
+    "canvas student view": ([STUDENT_URI, TEST_USER], S, S, S, False),
+    "canvas without a login": ([SYSTEM + "None"], NONE, NONE, NONE, False),
+    "canvas roster teacher": ([TEACHER], I, I, I, False),
+    "canvas roster assistant": ([ASSISTANT_URI, TEACHER], I, S, I, False),
+    "canvas roster student": ([STUDENT_URI], S, S, S, False),
+    "canvas roster observer": ([MENTOR], S, S, S, False),
+    "canvas roster designer": ([DESIGNER], I, I, S, False),
+    "moodle launch teacher, assistant, designer or manager": ([TEACHER], I, I, I, False),
+    "moodle launch student or observer": ([STUDENT_URI], S, S, S, False),
+    "moodle launch admin": (
+        [INSTITUTION + "Administrator", TEACHER, SYSTEM + "Administrator"], I, I, I, True,
+    ),
+    "moodle roster teacher or designer": (["Instructor"], I, I, I, False),
+    "moodle roster assistant, student or observer": (["Learner"], S, S, S, False),
+    "moodle roster admin": ([V2 + "person#Administrator"], NONE, NONE, NONE, True),
+    "blackboard teacher, or assistant and designer before they are mapped": ([TEACHER], I, I, I, False),
+    "blackboard assistant, mapped": ([ASSISTANT_URI], I, S, I, False),
+    "blackboard designer, mapped": ([DESIGNER], I, I, S, False),
+    "blackboard observer, mapped": ([CONTEXT + "/Manager#Observer"], S, S, S, False),
+    "blackboard grader, mapped": ([CONTEXT + "/Instructor#Grader", TEACHER], S, S, S, False),
+    "blackboard guest, mapped": ([CONTEXT + "/Learner#GuestLearner", STUDENT_URI], S, S, S, False),
+    "blackboard student": ([STUDENT_URI, INSTITUTION + "Student"], S, S, S, False),
+    "blackboard admin, mapped": ([INSTITUTION + "Administrator", TEACHER], I, I, I, True),
+    "brightspace teacher": ([TEACHER], I, I, I, False),
+    "brightspace assistant": ([ASSISTANT_URI], I, S, I, False),
+    "brightspace student": ([STUDENT_URI], S, S, S, False),
+    "brightspace observer, designer or anybody not mapped": ([], S, S, S, False),
+    "brightspace admin": ([INSTITUTION + "Administrator"], NONE, NONE, NONE, True),
+    "sakai teacher": (["Instructor", TEACHER], I, I, I, False),
+    "sakai assistant": ([CONTEXT + "#Instructor#TeachingAssistant"], I, S, I, False),
+    "sakai assistant with the plain name": (
+        ["Instructor", CONTEXT + "#Instructor#TeachingAssistant"], I, S, I, False,
+    ),
+    "sakai student": (["Learner", STUDENT_URI], S, S, S, False),
+    "sakai observer": ([MENTOR], S, S, S, False),
+    "sakai designer": ([DESIGNER], I, I, S, False),
+    "sakai admin": (
+        ["Instructor", "Administrator", INSTITUTION + "Administrator", SYSTEM + "Administrator"],
+        I, I, I, True,
+    ),
+    "open edx teacher": ([TEACHER], I, I, I, False),
+    "open edx course admin": ([CONTEXT + "#Administrator", TEACHER], I, I, I, False),
+    "open edx forum assistant": ([STUDENT_URI, CONTEXT + "/Learner#Instructor"], S, S, S, False),
+    "open edx student": ([SYSTEM + "None", INSTITUTION + "None", STUDENT_URI], S, S, S, False),
+    "open edx staff": (
+        [SYSTEM + "Administrator", INSTITUTION + "Administrator", CONTEXT + "#Administrator"], I, I, I, True,
+    ),
+    "schoology teacher": ([TEACHER, INSTITUTION + "Instructor"], I, I, I, False),
+    "schoology assistant": ([ASSISTANT_URI, TEACHER], I, S, I, False),
+    "schoology student": ([STUDENT_URI, INSTITUTION + "Student"], S, S, S, False),
+    "schoology parent": ([MENTOR, INSTITUTION + "Observer"], S, S, S, False),
+    "schoology admin": ([INSTITUTION + "Administrator", SYSTEM + "SysAdmin"], NONE, NONE, NONE, True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("who", CELLS)
+def test_every_cell_of_the_platforms_table_means_what_the_policy_says(who: str) -> None:
+    sent, role, without_assistants, without_designers, admin = CELLS[who]
+    # What Canvas sends from the institution or a role sent twice, in another order, changes nothing.
+    for order in (sent, sent[::-1], [*sent, *sent]):
+        assert read_roles(order, RolePolicy()).role == role
+        assert read_roles(order, RolePolicy(assistants_teach=False)).role == without_assistants
+        assert read_roles(order, RolePolicy(designers_teach=False)).role == without_designers
+        assert read_roles(order, RolePolicy()).admin is admin
+        assert read_roles(order, RolePolicy(makes_admins=False)).admin is False
+        # Not even an admin whose registration makes none gets more than an instructor.
+        assert read_roles(order, RolePolicy(makes_admins=False)).role == role
+    assert read_roles(sent, RolePolicy()).test is (TEST_USER in sent)
+
+
+@pytest.mark.parametrize(
+    ("sent", "role"),
+    [
+        (CONTEXT + "#Officer", S),
+        (CONTEXT + "/Mentor#Auditor", S),
+        (CONTEXT + "/Manager#Observer", S),
+        (CONTEXT + "/Manager#CourseCoordinator", I),
+        (CONTEXT + "/ContentDeveloper#Librarian", I),
+        (CONTEXT + "/Learner#NonCreditLearner", S),
+        (CONTEXT + "/Instructor#GuestInstructor", S),
+        (CONTEXT + "/Instructor#PrimaryInstructor", I),
+        ("urn:lti:role:ims/lis/TeachingAssistant", I),
+    ],
+)
+def test_onlookers_never_lead_and_sub_roles_count_for_themselves(sent: str, role: str) -> None:
+    assert read_roles([sent], RolePolicy()).role == role
+
+
+def test_a_reading_says_which_role_decided_and_by_which_rule() -> None:
+    reading = read_roles([INSTITUTION + "Staff", STUDENT_URI, ASSISTANT_URI, TEACHER], RolePolicy())
+    assert [verdict.rule for verdict in reading.verdicts] == [
+        Rule.OUTSIDE, Rule.LEARNS, Rule.ASSISTANT, Rule.COMPANION,
+    ]  # fmt: skip
+    assert reading.decisive is not None
+    assert (reading.decisive.sent, reading.role) == (ASSISTANT_URI, I)
+    unknown = read_roles(["urn:x:Zookeeper", INSTITUTION + "Faculty"], RolePolicy())
+    assert (unknown.role, unknown.unsaid, unknown.decisive) == (S, True, None)
+    assert read_roles([INSTITUTION + "Faculty"], RolePolicy()).role is None
+
+
+def test_an_override_speaks_for_one_role_exactly_and_makes_no_admin() -> None:
+    tutor = "urn:linden:roles#Tutor"
+    policy = RolePolicy(
+        overrides={
+            tutor: Role.INSTRUCTOR,
+            DESIGNER: Role.STUDENT,
+            "Learner": Role.INSTRUCTOR,
+            INSTITUTION + "Staff": Role.INSTRUCTOR,
+            INSTITUTION + "Administrator": Role.INSTRUCTOR,
+            TEST_USER: Role.INSTRUCTOR,
+        }
+    )
+    assert read_roles([tutor], policy).role is Role.INSTRUCTOR
+    assert not read_roles([tutor], policy).unsaid
+    assert read_roles([f" {tutor} "], policy).role is Role.INSTRUCTOR
+    assert read_roles([tutor + "2"], policy).unsaid
+    assert read_roles([DESIGNER], policy).role is Role.STUDENT
+    # Another spelling of the same role is another role as sent.
+    assert (read_roles(["Learner"], policy).role, read_roles([STUDENT_URI], policy).role) == (I, S)
+    # Of the institution, it counts only where nothing is said of the course.
+    assert read_roles([INSTITUTION + "Staff"], policy).role is Role.INSTRUCTOR
+    assert read_roles([INSTITUTION + "Staff", STUDENT_URI], policy).role is Role.STUDENT
+    assert read_roles([INSTITUTION + "Staff", "urn:x:Zookeeper"], policy).unsaid
+    # Whether an administrator is an admin is the switch's to say, either way.
+    administrator = [INSTITUTION + "Administrator"]
+    assert (read_roles(administrator, policy).admin, read_roles(administrator, policy).role) == (True, I)
+    assert not read_roles(administrator, replace(policy, makes_admins=False)).admin
+    assert read_roles([STUDENT_URI, TEST_USER], policy).role is Role.STUDENT
+    assert read_roles([STUDENT_URI, TEST_USER, *administrator], policy).admin is False
+
+
+def test_an_overridden_sub_role_is_what_its_plain_companion_means_too() -> None:
+    policy = RolePolicy(overrides={ASSISTANT_URI: Role.STUDENT})
+    assert read_roles([ASSISTANT_URI, TEACHER], policy).role is Role.STUDENT
+    assert read_roles([TEACHER], policy).role is Role.INSTRUCTOR
+
+
+@given(st.lists(st.sampled_from([*{role for cell in CELLS.values() for role in cell[0]}, "urn:x:Zookeeper"])))
+def test_no_list_of_roles_leads_beyond_its_strongest_context_role(sent: list[str]) -> None:
+    reading = read_roles(sent, RolePolicy(makes_admins=False))
+    alone = [read_roles([role], RolePolicy(makes_admins=False)).role for role in sent]
+    assert reading.role in (None, Role.STUDENT, Role.INSTRUCTOR)
+    assert not reading.admin
+    assert reading.role is not Role.INSTRUCTOR or Role.INSTRUCTOR in alone
+
+
+# --- what a person pastes ----------------------------------------------------------------
+
+CLAIMS = {
+    "sub": "4",
+    "name": "Tess Okafor",
+    "email": "tess@example.test",
+    "https://purl.imsglobal.org/spec/lti/claim/context": {"id": "2", "title": "Geology"},
+    "https://purl.imsglobal.org/spec/lti/claim/roles": [ASSISTANT_URI, TEACHER],
+}
+
+
+def token_of(claims: object) -> str:
+    payload = urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"eyJhbGciOiJSUzI1NiJ9.{payload}.not-a-signature"
+
+
+@pytest.mark.parametrize("dress", [json.dumps, token_of, lambda c: f"id_token={token_of(c)}&state=s.t",
+                                   lambda c: json.dumps({"id_token": token_of(c)}),
+                                   lambda c: f'"{token_of(c)}"\n'])  # fmt: skip
+def test_a_pasted_launch_is_read_in_every_dress(dress: Callable[[object], str]) -> None:
+    said = read_pasted(dress(CLAIMS))
+    assert (said.roles, said.name, said.course) == ((ASSISTANT_URI, TEACHER), "Tess Okafor", "Geology")
+    assert said.from_token is (dress is not json.dumps)
+
+
+@pytest.mark.parametrize(
+    ("text", "roles"),
+    [
+        (f"  {TEACHER}\r\n\n Learner \n", (TEACHER, "Learner")),
+        (f'"{TEACHER}",\n  "Learner"', (TEACHER, "Learner")),
+        (json.dumps([TEACHER]), (TEACHER,)),
+        ('{"user_id": "4", "roles": ["Learner"]}', ("Learner",)),
+        ("", ()),
+    ],
+)
+def test_pasted_roles_are_read_by_line_or_as_a_list(text: str, roles: tuple[str, ...]) -> None:
+    assert read_pasted(text).roles == roles
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"roles": ["Learner"]', "not_json"),
+        ("eyJhbGciOiJSUzI1NiJ9.cut-off", "not_token"),
+        ("eyJhbGciOiJSUzI1NiJ9.bm90IGpzb24.x", "not_token"),
+        (token_of([1]), "not_token"),
+        ("id_token=&state=x", "not_token"),
+        ('{"name": "Tess"}', "no_roles"),
+        ('{"roles": "Learner"}', "no_roles"),
+        ("[1, 2]", "no_roles"),
+        ("\n".join(str(number) for number in range(101)), "too_many"),
+        ("x" * 501, "too_many"),
+    ],
+)
+def test_what_cannot_be_read_says_why(text: str, reason: str) -> None:
+    with pytest.raises(PastedUnreadable) as refused:
+        read_pasted(text)
+    assert refused.value.reason == reason
+
+
+@given(st.text(max_size=200))
+def test_nothing_pasted_makes_the_reader_stumble(text: str) -> None:
+    for dressed in (text, "{" + text, "eyJ" + text, "id_token=" + text, f"eyJ.{text}.x"):
+        with suppress(PastedUnreadable):
+            read_pasted(dressed)

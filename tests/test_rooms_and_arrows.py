@@ -29,14 +29,17 @@ APART = {"lti", "conferencing", "mail", "practice_lms"}
 # Inside classroom, from below: a table names only tables below it.
 CLASSROOM = [
     {"accounts"},
-    {"audit"},
+    {"audit", "role_maps"},
     {"plans"},
     {"courses"},
-    {"allotment", "rooms", "roster", "invitations", "sessions", "directory"},
-    {"access", "difference", "people", "platforms"},
-    {"receipts", "reconcile"},
+    {"copies", "placements"},
+    {"allotment", "rooms", "roster", "invitations", "sessions", "directory", "outcomes"},
+    {"access", "carried_roles", "difference", "platforms"},
+    {"receipts", "reconcile", "connecting", "role_changes"},
+    {"people"},
     {"syncs"},
-    {"course_list"},
+    {"course_list", "moves"},
+    {"checkups", "doctor"},
 ]
 
 

@@ -167,7 +167,7 @@ def test_sync_now_twice_is_one_sync(app: Flask, geology: RosterPage) -> None:
 def test_a_failed_sync_changes_nothing_and_says_why(
     app: Flask, statics: RosterPage, fault: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lti_tool.lti.memberships.BACKOFF", (0.0, 0.0))
+    monkeypatch.setattr("lti_tool.lti.services.BACKOFF", (0.0, 0.0))
     app.config["ROSTER_MAX_PAGES"] = 5
     assert "In step with Moodle" in text_of(statics.sync())
     statics.lms.withdraw("statics", "nobody")

@@ -381,7 +381,7 @@ def test_two_subjects_that_are_one_person_here_are_one_enrollment(stage: Stage) 
 def test_a_list_that_does_not_come_whole_changes_nothing(
     statics: Stage, fault: str, error: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lti_tool.lti.memberships.BACKOFF", (0.0, 0.0))
+    monkeypatch.setattr("lti_tool.lti.services.BACKOFF", (0.0, 0.0))
     statics.sync()
     before = statics.people()
     statics.lms.withdraw("statics", "nobody")
@@ -636,7 +636,7 @@ def in_threads(app: Flask, *deeds: Callable[[], None]) -> None:
 
     def run(deed: Callable[[], None]) -> None:
         with app.app_context():
-            ready.wait(10)
+            ready.wait(20)
             deed()
 
     with ThreadPoolExecutor(len(deeds)) as pool:

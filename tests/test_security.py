@@ -19,6 +19,7 @@ from lti_tool import mail
 from lti_tool.classroom import accounts, courses
 from lti_tool.classroom.accounts import Role, User
 from lti_tool.classroom.audit import AuditEvent
+from lti_tool.classroom.connecting import RegistrationLink
 from lti_tool.classroom.courses import Context, Course, Enrollment
 from lti_tool.classroom.syncs import SyncRun
 from lti_tool.database import db
@@ -28,7 +29,18 @@ from lti_tool.pages import visitor
 Browse = Callable[[int | None], Browser]
 
 # Reached without signing in, and about nobody's things: everything else asks who is there.
-OPEN_TO_ALL = {"static", "courses.home", "health", "launch", "sign_in", "invitations", "windows.open_window"}
+OPEN_TO_ALL = {
+    "static",
+    "courses.home",
+    "health",
+    "launch",
+    "registering",
+    # A sealed form speaks for it; without one every address of it answers 410.
+    "picking",
+    "sign_in",
+    "invitations",
+    "windows.open_window",
+}
 MARKUP = "<img src=x onerror=alert(1)>"
 
 
@@ -40,6 +52,7 @@ def theirs(app: Flask, cast: Cast, lms: Lms, browse: Browse, work: Callable[[], 
     ada.post(f"/courses/{course}/roster/sync")
     work()
     ada.post("/users/invite", {"name": "Guest", "email": "guest@example.org", "role": "student"})
+    ada.post("/lms/connect/links")
     with app.app_context():
         waiting = registrations.note_deployment(
             db.session.get_one(registrations.Registration, lms.registration_id), "waits"
@@ -52,12 +65,14 @@ def theirs(app: Flask, cast: Cast, lms: Lms, browse: Browse, work: Callable[[], 
         return {
             "course_id": int(course),
             "run_id": run.id,
+            "tie_id": run.context_id,
             "kind": "added",
             "user_id": guest.id,
             "of_course": int(course),
             "plan_id": cast.plan,
             "registration_id": lms.registration_id,
             "deployment_id": waiting.id,
+            "link_id": db.session.scalars(select(RegistrationLink.id)).one(),
             "token": "nobody-issued-this",
             "name": "dl-state-x",
             "filename": "nothing",
@@ -162,6 +177,7 @@ def test_a_student_reaches_nothing_that_is_for_staff(
         "rooms.room",
         "rooms.door",
         "windows.issue_ticket",
+        "windows.enter_window",
         "sign_in.sign_out",
     }
     sam = browse(cast.sam)
@@ -245,7 +261,10 @@ def test_an_origin_that_is_no_address_is_refused(cast: Cast, browse: Browse) -> 
     assert answer.status_code == 403
 
 
-@pytest.mark.parametrize("host", ["evil.example; script-src *", "evil.example;script-src", "bł.example", "*"])
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example; script-src *", "evil.example;script-src", "bł.example", "*", "[::1];x", "a[::1]"],
+)
 def test_no_address_of_an_lms_writes_into_our_headers(cast: Cast, browse: Browse, host: str) -> None:
     urls = dict.fromkeys(("issuer", "auth_url", "token_url", "jwks_url"), f"https://{host}/lti")
     answer = browse(cast.ada).post("/lms/connect", {"name": "Evil", "client_id": "1", **urls})
@@ -272,6 +291,19 @@ def test_no_page_of_another_site_signs_a_window_in_by_a_ticket(
         answer = victim.post("/ticket", data={"ticket": ticket}, headers=headers)
         assert answer.status_code == 403, headers
         assert victim.get_cookie(visitor.OWN_COOKIE) is None
+
+
+@pytest.mark.parametrize("token", ["", "x", "0" * 64, "A" * 43, "é" * 40, "A" * 3000])
+def test_53_a_made_up_token_signs_nobody_in(app: Flask, cast: Cast, token: str) -> None:
+    client = new_client(app)
+    client.set_cookie(visitor.OWN_COOKIE, token, secure=True)
+    client.set_cookie(visitor.LAUNCH_COOKIE, token, secure=True)
+    assert client.get("/courses").headers["Location"].startswith("/sign-in")
+    ours = {"Sec-Fetch-Site": "same-origin"}
+    spent = client.post("/ticket", data={"ticket": token}, headers=ours)
+    assert spent.status_code == 403
+    assert 'data-error="ticket_spent"' in spent.text
+    assert client.get(f"/courses/{cast.geology}").status_code == 303
 
 
 def test_signing_out_leaves_no_message_for_the_next_person(cast: Cast, browse: Browse) -> None:

@@ -243,7 +243,7 @@ def test_searching_changing_and_inviting_work_in_a_browser(
 ) -> None:
     add_people(server.app, cast, 40)
     driver = chromium()
-    wait = WebDriverWait(driver, 10, ignored_exceptions=[StaleElementReferenceException])
+    wait = WebDriverWait(driver, 20, ignored_exceptions=[StaleElementReferenceException])
 
     def see(css: str, text: str = "") -> None:
         wait.until(lambda d: any(text in e.text for e in d.find_elements(By.CSS_SELECTOR, css)))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from conftest import SECRET
 from selenium.common.exceptions import (
+    ElementClickInterceptedException,
     NoSuchElementException,
     StaleElementReferenceException,
     TimeoutException,
@@ -46,7 +47,12 @@ def wait(driver: Chrome, true: Callable[[Chrome], Any], otherwise: str, seconds:
     waiting = WebDriverWait(
         driver,
         seconds,
-        ignored_exceptions=[StaleElementReferenceException, NoSuchElementException],
+        ignored_exceptions=[
+            StaleElementReferenceException,
+            NoSuchElementException,
+            # The page moved under the click, which was not made.
+            ElementClickInterceptedException,
+        ],
     )
     try:
         return waiting.until(true)
@@ -150,7 +156,7 @@ def test_from_a_click_in_the_lms_to_an_open_door(
     shot(ada, "walk-6-course-active")
 
     # The student's door opens by itself, within seconds.
-    see(sam, ".door[data-gate=open]", seconds=10)
+    see(sam, ".door[data-gate=open]", seconds=20)
     sam.switch_to.default_content()
     shot(sam, "walk-7-student-open-door")
     sam.switch_to.frame("tool")

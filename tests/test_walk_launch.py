@@ -106,6 +106,7 @@ def test_only_institution_roles_arrive_at_a_page_that_says_so(app: Flask, browse
     answer = lms.launch(browse(None), "sam", "geology", claims={"roles": [person]})
     assert answer.status_code == 403
     assert 'data-error="no_course_role"' in answer.text
+    assert f"frame-ancestors 'self' {lms.issuer}" in answer.headers["Content-Security-Policy"]
     with app.app_context():
         assert db.session.scalars(select(Enrollment)).all() == []
 
@@ -131,6 +132,7 @@ def test_an_unknown_deployment_is_refused_noted_and_shown_to_the_admin(
     answer = lms.launch(browse(None), "sam", "geology", deployment_id="77")
     assert answer.status_code == 403
     assert 'data-error="deployment_pending"' in answer.text
+    assert f"frame-ancestors 'self' {lms.issuer}" in answer.headers["Content-Security-Policy"]
     assert "77" in browse(cast.ada).get("/lms").text
 
 

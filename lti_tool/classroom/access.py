@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from flask import current_app
 from flask_babel import lazy_gettext as _
 from sqlalchemy import Select, bindparam, case, func, select
 
@@ -44,6 +45,11 @@ def can_manage_platforms(user: User) -> bool:
     return is_admin(user)
 
 
+def can_connect_by_hand(user: User) -> bool:
+    """Type in an LMS's values: nothing proves whose they are, so an operator may keep that to himself."""
+    return can_manage_platforms(user) and bool(current_app.config["ADMINS_CONNECT_BY_HAND"])
+
+
 def can_see_course(user: User, course: Course) -> bool:
     """Admins any course of the account; others those they are enrolled in."""
     return course.account_id == user.account_id and (is_admin(user) or role_in(course, user) is not None)
@@ -54,6 +60,21 @@ def can_moderate(user: User, course: Course) -> bool:
     if course.account_id != user.account_id:
         return False
     return is_admin(user) or role_in(course, user) is Role.INSTRUCTOR
+
+
+def can_place_course(user: User, course: Course) -> bool:
+    """Place a course's room in LMS courses, and rooms in its own: its instructors and admins."""
+    return can_moderate(user, course)
+
+
+def can_take_over_from(user: User, origin: Course) -> bool:
+    """Take what a course says into its copy. That it is one may have been typed into a link by hand."""
+    return can_moderate(user, origin)
+
+
+def can_move_lms_courses(user: User) -> bool:
+    """Lead an LMS course to another course."""
+    return is_admin(user)
 
 
 def can_see_roster(user: User, course: Course) -> bool:
@@ -138,21 +159,43 @@ def room_gates(user: User, courses: Sequence[Course]) -> dict[int, Gate]:
     return {course.id: _judge(user, course, facts[course.id]) for course in courses}
 
 
+@dataclass(frozen=True, slots=True)
+class _Rehearsal:
+    """A room somebody has opened, with or without a plan in force; everything else is out of the way."""
+
+    starts_at: datetime | None
+    open_since: datetime
+    ends_at: datetime | None = None
+    seats: int | None = None
+    inside: int = 0
+    seated: int = 0
+
+
+def rehearse_gate(enrolled: Role | None, *, admin: bool, active: bool) -> Gate:
+    """What somebody with these roles would find at the door of an open room, asked of nobody real."""
+    at = now()
+    return _decide(enrolled, _Rehearsal(at if active else None, at), admin=admin, counted=True)
+
+
 def _judge(user: User, course: Course, facts: Any) -> Gate:
+    ours = user.account_id == course.account_id
+    enrolled = _ROLE_BY_RANK.get(facts.rank) if ours else None
+    return _decide(enrolled, facts, admin=ours and is_admin(user), counted=not user.is_test)
+
+
+def _decide(enrolled: Role | None, facts: Any, *, admin: bool, counted: bool) -> Gate:
     """On the list? → plan in force? → somebody there to let them in? → a seat free?"""
-    admin = is_admin(user) and user.account_id == course.account_id
-    enrolled = _ROLE_BY_RANK.get(facts.rank)
     role = Role.INSTRUCTOR if admin else enrolled
     because: list[Any] = []
     if admin:
         because.append(_("An admin of the account enters every room."))
-    elif enrolled is None or user.account_id != course.account_id:
-        because.append(_("Not on the course's list."))
+    elif enrolled is None:
+        because.append(_("Not on the course’s list."))
         return Gate(GateName.NOT_ENROLLED, tuple(because))
     elif enrolled is Role.INSTRUCTOR:
-        because.append(_("On the course's list as instructor."))
+        because.append(_("On the course’s list as instructor."))
     else:
-        because.append(_("On the course's list as student."))
+        because.append(_("On the course’s list as student."))
 
     at = now()
     active = (
@@ -164,9 +207,9 @@ def _judge(user: User, course: Course, facts: Any) -> Gate:
     if active:
         because.append(_("The course has a plan that is in force."))
     elif opens_at:
-        because.append(_("The course's plan has not started yet."))
+        because.append(_("The course’s plan has not started yet."))
     elif facts.starts_at is not None:
-        because.append(_("The course's plan is over."))
+        because.append(_("The course’s plan is over."))
     else:
         because.append(_("The course has no plan."))
 
@@ -194,7 +237,8 @@ def _judge(user: User, course: Course, facts: Any) -> Gate:
     if facts.open_since is None:
         because.append(_("Nobody who moderates has opened the room yet."))
         return answer(GateName.NO_MEETING)
-    if facts.seats is not None and facts.inside >= facts.seats and not facts.seated:
+    # A preview account takes no seat.
+    if counted and facts.seats is not None and facts.inside >= facts.seats and not facts.seated:
         because.append(_("All seats of the plan are taken."))
         return answer(GateName.FULL)
     because.append(_("The room is open."))
@@ -209,7 +253,7 @@ def _gate_facts() -> Select[Any]:
     """Plan, meeting, people inside, the user's highest role and seat, a row for each course."""
     inside = (
         select(func.count(Attendance.id))
-        .where(Attendance.meeting_id == Meeting.id, Attendance.left_at.is_(None))
+        .where(Attendance.meeting_id == Meeting.id, Attendance.left_at.is_(None), Attendance.counted)
         .correlate(Meeting)
         .scalar_subquery()
     )

@@ -2,8 +2,9 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import Enum, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, select, text
+from sqlalchemy import JSON, Enum, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, select, text
 from sqlalchemy.orm import Mapped, contains_eager, mapped_column, relationship
 
 from lti_tool.database import Base, db, fold, now
@@ -31,9 +32,9 @@ class Status(StrEnum):
     REGISTERED = "registered"
 
 
-def stored(enum: type[StrEnum]) -> Enum:
+def stored(enum: type[StrEnum], length: int = 20) -> Enum:
     """A column type that stores an enum's value as plain text on every database."""
-    return Enum(enum, values_callable=lambda e: [m.value for m in e], native_enum=False, length=20)
+    return Enum(enum, values_callable=lambda e: [m.value for m in e], native_enum=False, length=length)
 
 
 class AccountExists(Exception):
@@ -71,6 +72,12 @@ class Connection(Base):
     makes_admins: Mapped[bool] = mapped_column(default=True)
     # Are its teaching assistants instructors here?
     assistants_teach: Mapped[bool] = mapped_column(default=True)
+    # Are its course designers and managers instructors here?
+    designers_teach: Mapped[bool] = mapped_column(default=True)
+    # What the account says of single roles: the role exactly as sent → "instructor" or "student".
+    role_overrides: Mapped[Any] = mapped_column(JSON, default=dict)
+    # How roles were read before the last change, for undo.
+    roles_before: Mapped[Any | None] = mapped_column(JSON, deferred=True)
     # Are its e-mail addresses proof of who somebody is? Never for admins and owners.
     trusts_addresses: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(default=now)
@@ -315,6 +322,7 @@ def find_known(account_id: int, email: str) -> User | None:
             User.account_id == account_id,
             User.email_key == email_key(email),
             User.role.in_([Role.STUDENT, Role.INSTRUCTOR]),
+            User.is_test.is_(False),
             Connection.trusts_addresses,
         )
         .order_by(User.id)
@@ -330,7 +338,7 @@ def holders_of(email: str) -> list[User]:
             select(User)
             .join(Account, Account.id == User.account_id)
             .options(contains_eager(User.account))
-            .where(User.email_key == email_key(email), User.mailbox_proven)
+            .where(User.email_key == email_key(email), User.mailbox_proven, User.is_test.is_(False))
             .order_by(Account.id)
         )
     )

@@ -46,6 +46,22 @@ def list_allotted(account_id: int) -> list[Allotted]:
     return [Allotted(plan, course) for plan, course in rows]
 
 
+def free_plans(account_id: int) -> list[Plan]:
+    """Plans on no course that are in force or still to come."""
+    return list(
+        db.session.scalars(
+            select(Plan)
+            .outerjoin(Course, Course.plan_id == Plan.id)
+            .where(
+                Plan.account_id == account_id,
+                Course.id.is_(None),
+                (Plan.ends_at.is_(None)) | (Plan.ends_at > now()),
+            )
+            .order_by(Plan.ends_at.is_(None), Plan.ends_at, Plan.id)
+        )
+    )
+
+
 def successor(expiring: Allotted, everything: Sequence[Allotted]) -> Plan | None:
     """The free plan that could take over when `expiring` ends: seats enough, and the fewest of those."""
     ends = expiring.plan.ends_at

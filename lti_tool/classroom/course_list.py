@@ -92,7 +92,15 @@ def _found(course: Course, search: str, cursor: int | None, *, backward: bool) -
         .group_by(Enrollment.user_id)
         .cte("held")
     )
-    total = select(func.count()).select_from(held).where(held.c.left == 0).scalar_subquery()
+    # A preview account is listed and never counted.
+    counted = aliased(User)
+    total = (
+        select(func.count())
+        .select_from(held.join(counted, counted.id == held.c.user_id))
+        .where(held.c.left == 0, counted.is_test.is_(False))
+        .correlate(None)
+        .scalar_subquery()
+    )
     query = select(User, total.label("total")).join(held, held.c.user_id == User.id)
     wish = fold(search)
     if wish:

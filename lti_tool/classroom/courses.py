@@ -81,15 +81,30 @@ class Course(Base):
 
 
 class Context(Base):
-    """One LMS course: its place in our courses, and where its roster is asked for."""
+    """The tie between an LMS course and a course of ours, and where its roster is asked for.
+
+    An LMS course has one main tie, and one more for each other room that was placed in it.
+    """
 
     __tablename__ = "context"
     __table_args__ = (
-        UniqueConstraint("deployment_id", "context_id"),
+        UniqueConstraint("deployment_id", "context_id", "room"),
+        UniqueConstraint("deployment_id", "context_id", "course_id"),
+        # What hangs on a tie names its course too, so that it follows when the tie moves.
+        UniqueConstraint("id", "course_id"),
+        Index(
+            "uq_context_main",
+            "deployment_id",
+            "context_id",
+            unique=True,
+            sqlite_where=text("main"),
+            postgresql_where=text("main"),
+        ),
         ForeignKeyConstraint(
             ["account_id", "course_id"], ["course.account_id", "course.id"], ondelete="CASCADE"
         ),
         Index("ix_context_course", "course_id"),
+        Index("ix_context_room", "account_id", "room"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -103,10 +118,30 @@ class Context(Base):
     # From the last launch; a roster can be fetched without one.
     memberships_url: Mapped[str] = mapped_column(default="")
     resource_link_id: Mapped[str] = mapped_column(default="")
+    # The gradebook: its line items, the last launched link's one, and what we may do there.
+    lineitems_url: Mapped[str] = mapped_column(default="")
+    lineitem_url: Mapped[str] = mapped_column(default="")
+    service_scopes: Mapped[Any | None] = mapped_column(JSON)
     last_launch_at: Mapped[datetime | None]
+    # Launches that name no room come here.
+    main: Mapped[bool] = mapped_column(default=True)
+    # The course that links name which lead here. It stays when the tie moves and when links are copied.
+    room: Mapped[int] = mapped_column(default=lambda row: row.get_current_parameters()["course_id"])
+    # The deep linking form that made the room, so that sending it twice makes one.
+    placed_in: Mapped[str] = mapped_column(default="")
+    # Where the tie led before an admin moved it.
+    moved_from_id: Mapped[int | None] = mapped_column(ForeignKey("course.id", ondelete="SET NULL"))
+    # The course whose LMS course or link this is a copy of. While `offers_copy`, its staff may take over
+    # what it says: the LMS itself says that it is a copy, and nobody has answered yet.
+    copied_from_id: Mapped[int | None] = mapped_column(ForeignKey("course.id", ondelete="SET NULL"))
+    offers_copy: Mapped[bool] = mapped_column(default=False)
 
-    course: Mapped[Course] = relationship()
+    course: Mapped[Course] = relationship(
+        foreign_keys="Context.course_id", primaryjoin="Context.course_id == Course.id"
+    )
     deployment: Mapped[Deployment] = relationship()
+    moved_from: Mapped[Course | None] = relationship(foreign_keys="Context.moved_from_id")
+    copied_from: Mapped[Course | None] = relationship(foreign_keys="Context.copied_from_id")
 
 
 class Enrollment(Base):
@@ -121,6 +156,12 @@ class Enrollment(Base):
             ["account_id", "course_id"], ["course.account_id", "course.id"], ondelete="CASCADE"
         ),
         ForeignKeyConstraint(["account_id", "user_id"], ["user.account_id", "user.id"], ondelete="CASCADE"),
+        ForeignKeyConstraint(
+            ["context_id", "course_id"],
+            ["context.id", "context.course_id"],
+            ondelete="CASCADE",
+            onupdate="CASCADE",
+        ),
         CheckConstraint("(source = 'lms') = (context_id IS NOT NULL)", name="lms_has_context"),
         Index(
             "uq_enrollment_lms",
@@ -155,7 +196,7 @@ class Enrollment(Base):
 
     # Only for source `lms`: who the platform says it is, and as what. The higher of the two roles
     # holds; the raw role URIs stay beside our reading of them.
-    context_id: Mapped[int | None] = mapped_column(ForeignKey("context.id", ondelete="CASCADE"))
+    context_id: Mapped[int | None]
     subject: Mapped[str | None]
     launch_role: Mapped[Role | None] = mapped_column(stored(Role))
     launch_roles: Mapped[Any | None] = mapped_column(JSON)
@@ -223,22 +264,6 @@ def find_by_plan(account_id: int, plan_id: int) -> Course | None:
     return db.session.scalar(select(Course).filter_by(account_id=account_id, plan_id=plan_id))
 
 
-def free_plans(account_id: int) -> list[Plan]:
-    """Plans on no course that are in force or still to come."""
-    return list(
-        db.session.scalars(
-            select(Plan)
-            .outerjoin(Course, Course.plan_id == Plan.id)
-            .where(
-                Plan.account_id == account_id,
-                Course.id.is_(None),
-                (Plan.ends_at.is_(None)) | (Plan.ends_at > now()),
-            )
-            .order_by(Plan.ends_at.is_(None), Plan.ends_at, Plan.id)
-        )
-    )
-
-
 def activate(course: Course, plan: Plan, *, by: User | None = None) -> None:
     """Give `course` a plan, atomically. Raises PlanTaken, PlanNotInForce (over; one to come is fine)."""
     if plan.ends_at is not None and plan.ends_at <= now():
@@ -289,11 +314,6 @@ def ask_for_activation(course: Course, *, by: User) -> None:
         audit.record(course.account_id, "plan.asked", f"course:{course.id}", by=by)
 
 
-def contexts_of(course: Course) -> list[Context]:
-    """The LMS courses that stand behind a course."""
-    return list(db.session.scalars(select(Context).filter_by(course_id=course.id).order_by(Context.id)))
-
-
 def role_in(course: Course, user: User) -> Role | None:
     """The highest role among the user's enrollments that have not ended, or None."""
 
@@ -313,12 +333,12 @@ _ROLES_IN = select(Enrollment.__table__.c.role).where(
 
 
 def count_people(course: Course) -> int:
-    """How many people are on the course's list now."""
+    """How many people are on the course's list now; a preview account is never counted."""
     return (
         db.session.scalar(
-            select(func.count(func.distinct(Enrollment.user_id))).where(
-                Enrollment.course_id == course.id, Enrollment.ended_at.is_(None)
-            )
+            select(func.count(func.distinct(Enrollment.user_id)))
+            .join(User, User.id == Enrollment.user_id)
+            .where(Enrollment.course_id == course.id, Enrollment.ended_at.is_(None), User.is_test.is_(False))
         )
         or 0
     )

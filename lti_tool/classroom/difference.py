@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from lti_tool.classroom.accounts import Role
-from lti_tool.classroom.roster import Reading, higher, read_roles
+from lti_tool.classroom.role_maps import Reading, RolePolicy, higher, read_roles
 from lti_tool.lti.memberships import Member
 
 
@@ -61,6 +61,8 @@ class SyncPlan:
     skipped: list[Skipped] = field(default_factory=list)
     unchanged: int = 0
     active_before: int = 0
+    # Not on the list, but here since after it was asked for.
+    newer: int = 0
     # How many members the list has, skipped ones included.
     listed: int = 0
 
@@ -80,9 +82,7 @@ class SyncPlan:
         return self.listed == 0 or (ends >= minimum and ends > share * self.active_before)
 
 
-def read_members(
-    members: Iterable[Member], *, makes_admins: bool, assistants_teach: bool
-) -> tuple[list[Row], list[Skipped]]:
+def read_members(members: Iterable[Member], policy: RolePolicy) -> tuple[list[Row], list[Skipped]]:
     """Members as rows of ours, and those left out with the reason."""
     rows: list[Row] = []
     skipped: list[Skipped] = []
@@ -90,9 +90,7 @@ def read_members(
     for member in members:
         reading = readings.get(member.roles)
         if reading is None:
-            reading = readings[member.roles] = read_roles(
-                member.roles, makes_admins=makes_admins, assistants_teach=assistants_teach
-            )
+            reading = readings[member.roles] = read_roles(member.roles, policy)
         name = member.name or " ".join(filter(None, (member.given_name, member.family_name)))
         if not member.active:
             skipped.append(Skipped(member.subject, name, "not_active", member.roles))
@@ -152,14 +150,9 @@ def plan_sync(
         else:
             plan.restamped.append((there, row))
     spared = _spared(skipped, held)
-    plan.ended = [
-        h
-        for h in ours.values()
-        if not h.ended
-        and h.id not in found
-        and h.id not in spared
-        and (asked_at is None or h.since < asked_at)
-    ]
+    unlisted = [h for h in ours.values() if not h.ended and h.id not in found and h.id not in spared]
+    plan.ended = [h for h in unlisted if asked_at is None or h.since < asked_at]
+    plan.newer = len(unlisted) - len(plan.ended)
     return plan
 
 

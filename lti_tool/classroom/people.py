@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import aliased, joinedload
 
 from lti_tool import mail
-from lti_tool.classroom import audit, sessions
+from lti_tool.classroom import audit, connecting, sessions
 from lti_tool.classroom.accounts import Account, Identity, Role, User, owners, rename
 from lti_tool.classroom.courses import Context, Course, Enrollment, Source
 from lti_tool.classroom.invitations import Invitation
@@ -188,6 +188,7 @@ def erase(user: User, *, by: User | None) -> None:
     invited = db.session.scalars(select(Invitation).filter_by(user_id=user.id))
     for about in [f"user:{user.id}", *(invitation.topic for invitation in invited)]:
         mail.cancel(about)
+    connecting.withdraw_all(user, by=by)
     db.session.execute(
         update(Attendance)
         .where(Attendance.user_id == user.id, Attendance.left_at.is_(None))

@@ -2,17 +2,25 @@
 
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
-from sqlalchemy import String, cast, delete, func, or_, select, update
+from sqlalchemy import delete, func, or_, select, update
 
 from lti_tool.classroom import accounts, audit, sessions
 from lti_tool.classroom.accounts import Account, Connection, Identity, Role, Tenancy, User
 from lti_tool.classroom.courses import Context, Enrollment, Source
-from lti_tool.classroom.roster import higher, read_roles
 from lti_tool.classroom.sessions import Session
 from lti_tool.database import db, now
 from lti_tool.lti import registrations
 from lti_tool.lti.registrations import Deployment, Registration, RegistrationExists
+
+
+class ClientTaken(RegistrationExists):
+    """Another account's LMS knows us by this client id, and would take what we sign here for its own."""
+
+
+# Client ids below it are counted up: a self-hosted Canvas begins at 10,000,000,000,001.
+_COUNTED = 2 * 10**13
 
 
 class NoAdminLeft(Exception):
@@ -48,7 +56,8 @@ def list_ties(account: Account) -> list[Tie]:
     )
     people = _count(
         select(Identity.registration_id, func.count(Identity.user_id.distinct()))
-        .where(Identity.account_id == account.id)
+        .join(User, User.id == Identity.user_id)
+        .where(Identity.account_id == account.id, User.is_test.is_(False))
         .group_by(Identity.registration_id)
     )
     admins = _count(
@@ -78,6 +87,11 @@ def list_ties(account: Account) -> list[Tie]:
     ]
 
 
+def find_tie(account: Account, registration_id: int) -> Tie | None:
+    """One of the account's LMSs; another account's is None."""
+    return next((tie for tie in list_ties(account) if tie.registration.id == registration_id), None)
+
+
 def _count(query: Any) -> dict[int, int]:
     return {row[0]: row[1] for row in db.session.execute(query)}
 
@@ -88,12 +102,13 @@ def _count(query: Any) -> dict[int, int]:
 def connect_by_hand(
     account: Account, values: dict[str, Any], deployments: list[str], *, by: User
 ) -> Connection:
-    """Connect an LMS whose admin read its values off. Raises RegistrationExists.
+    """Connect an LMS whose admin read its values off. Raises RegistrationExists, ClientTaken.
 
     A pair of issuer and client id that is in use is never overwritten. One that this account let go
     before is taken up again with the new values, so that its people stay the same people.
     """
     registration = _let_go_before(account, values["issuer"], values["client_id"])
+    check_client(account, values["client_id"], values["token_url"])
     if registration is None:
         registration = registrations.add_registration(**values)
     else:
@@ -114,13 +129,44 @@ def connect_by_hand(
 
 def _let_go_before(account: Account, issuer: str, client_id: str) -> Registration | None:
     """The registration that only this account ever used, and does not use now. Raises RegistrationExists."""
+    registration = find_own(account, issuer, client_id)
+    if registration is not None and accounts.find_connection(account, registration.id) is not None:
+        raise RegistrationExists(issuer, client_id)
+    return registration
+
+
+def find_own(account: Account, issuer: str, client_id: str) -> Registration | None:
+    """The registration of this pair, if no other account uses or ever used it. Raises RegistrationExists."""
     registration = db.session.scalar(select(Registration).filter_by(issuer=issuer, client_id=client_id))
     if registration is None:
         return None
-    users = set(db.session.scalars(select(Connection.account_id).filter_by(registration_id=registration.id)))
-    if users or _accounts_behind(registration) - {account.id}:
+    if _others_of(registration, account):
         raise RegistrationExists(issuer, client_id)
     return registration
+
+
+def check_client(account: Account, client_id: str, token_url: str) -> None:
+    """No other account's LMS knows us by this client id. Raises ClientTaken.
+
+    One key of ours signs for all accounts: with another's client id its LMS would give this account the
+    access that is the other's, or, if it is careless of the audience, whoever was sent our assertion. Numbers
+    that were counted up meet by chance; then the token services are two.
+    """
+    counted = client_id.isascii() and client_id.isdigit() and int(client_id) < _COUNTED
+    for other in db.session.scalars(select(Registration).filter_by(client_id=client_id)).all():
+        by_chance = counted and _host(other.token_url) != _host(token_url)
+        if not by_chance and _others_of(other, account):
+            raise ClientTaken(other.issuer, client_id)
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc.lower()
+
+
+def _others_of(registration: Registration, account: Account) -> set[int]:
+    """The other accounts that use, or ever used, a registration."""
+    users = set(db.session.scalars(select(Connection.account_id).filter_by(registration_id=registration.id)))
+    return (users | _accounts_behind(registration)) - {account.id}
 
 
 def _accounts_behind(registration: Registration) -> set[int]:
@@ -166,26 +212,10 @@ def refuse(account: Account, deployment: Deployment, *, by: User) -> None:
 # --- switches ----------------------------------------------------------------------------
 
 
-def let_make_admins(connection: Connection, on: bool, *, by: User) -> None:
-    """May this LMS's administrators be admins here? Off takes it from those who are. Raises NoAdminLeft."""
-    if connection.makes_admins == on:
-        return
-    if not on:
-        take_admins_back(connection)
-    _switch(connection, "makes_admins", on, by=by)
-
-
 def trust_addresses(connection: Connection, on: bool, *, by: User) -> None:
     """Are this LMS's e-mail addresses proof of who somebody is? Never for admins and owners."""
     if connection.trusts_addresses != on:
         _switch(connection, "trusts_addresses", on, by=by)
-
-
-def let_assistants_teach(connection: Connection, on: bool, *, by: User) -> None:
-    """Are this LMS's teaching assistants instructors here? What was read before is read anew."""
-    if connection.assistants_teach != on:
-        _switch(connection, "assistants_teach", on, by=by)
-        _read_assistants(connection)
 
 
 def _switch(connection: Connection, name: str, on: bool, *, by: User) -> None:
@@ -241,41 +271,6 @@ def take_admins_back(connection: Connection) -> None:
             user.role = role
             sessions.end_all(user)
         user.made_admin_by_id = None
-
-
-def _read_assistants(connection: Connection) -> None:
-    """Read the stored roles of teaching assistants anew, as the next launch or sync would."""
-    contexts = (
-        select(Context.id)
-        .join(Deployment, Deployment.id == Context.deployment_id)
-        .where(
-            Context.account_id == connection.account_id,
-            Deployment.registration_id == connection.registration_id,
-        )
-    )
-    assistants = db.session.scalars(
-        select(Enrollment).where(
-            Enrollment.context_id.in_(contexts),
-            Enrollment.ended_at.is_(None),
-            or_(
-                cast(Enrollment.launch_roles, String).contains("TeachingAssistant"),
-                cast(Enrollment.roster_roles, String).contains("TeachingAssistant"),
-            ),
-        )
-    )
-    for one in assistants:
-        if one.launch_roles and one.launch_role:
-            one.launch_role = _read(connection, one.launch_roles)
-        if one.roster_roles and one.roster_role:
-            one.roster_role = _read(connection, one.roster_roles)
-        one.role = higher(one.launch_role, one.roster_role)
-        one.digest = None
-
-
-def _read(connection: Connection, roles: list[str]) -> Role | None:
-    return read_roles(
-        roles, makes_admins=connection.makes_admins, assistants_teach=connection.assistants_teach
-    ).role
 
 
 # --- letting go --------------------------------------------------------------------------

@@ -30,6 +30,20 @@ def write(course_id: int, plan: SyncPlan, renamed: Sequence[Any]) -> dict[str, A
     }
 
 
+def write_unchanged(course_id: int, skipped: Sequence[Any], active: int) -> dict[str, Any]:
+    """The receipt of a list that came exactly as last time, with the members it skips again."""
+    kept, kept_name = _kept(course_id)
+    nothing: dict[str, Any] = {"added": [], "changed": [], "ended": [], "renamed": []}
+    return {
+        **nothing,
+        "skipped": list(skipped),
+        "kept": kept,
+        "kept_name": kept_name,
+        "unchanged": active,
+        "active_before": active,
+    }
+
+
 def _nameless(one: Row | Held) -> bool:
     """Sorts those who have a name before those who have none."""
     return not one.name

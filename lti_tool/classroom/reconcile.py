@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Table, and_, bindparam, func, select, update
+from sqlalchemy import String, Table, and_, bindparam, func, select, type_coerce, update
 
 from lti_tool.classroom import audit
 from lti_tool.classroom.accounts import Identity, Role, Status, User, email_key
@@ -19,15 +19,16 @@ _CHUNK = 500
 
 def held_rows(context: Context) -> dict[str, Held]:
     """Every LMS enrollment of the context, ended ones included, by each subject its person has there."""
+    e = cast(Table, Enrollment.__table__).c
+    # Few roles stand in many rows: read as text, each is made a Role once.
+    roles: dict[str | None, Role | None] = {None: None, **{str(role): role for role in Role}}
     found = db.session.execute(
         select(
             Enrollment.id,
             Enrollment.user_id,
             func.coalesce(Identity.subject, Enrollment.subject),
             User.name,
-            Enrollment.role,
-            Enrollment.launch_role,
-            Enrollment.roster_role,
+            *(type_coerce(e[name], String) for name in ("role", "launch_role", "roster_role")),
             Enrollment.digest,
             Enrollment.since,
             Enrollment.ended_at.is_not(None),
@@ -44,7 +45,10 @@ def held_rows(context: Context) -> dict[str, Held]:
         )
         .where(Enrollment.context_id == context.id)
     )
-    return {row[2]: Held(*tuple(row)) for row in found}
+    return {
+        subject: Held(one, user, subject, name, cast(Role, roles[role]), roles[launch], roles[list_], *rest)
+        for one, user, subject, name, role, launch, list_, *rest in found
+    }
 
 
 def write(context: Context, plan: SyncPlan) -> dict[str, Any]:
@@ -137,63 +141,52 @@ def _add_people(context: Context, registration_id: int, rows: Sequence[Row]) -> 
     user_ids = dict(zip((row.subject for row in rows), new_ids(User.__table__, len(rows)), strict=True))
     insert_many(
         User.__table__,
-        [
-            {
-                "id": user_ids[row.subject],
-                "account_id": context.account_id,
-                "name": row.name,
-                "name_key": fold(row.name or row.email),
-                "email": row.email,
-                "email_key": email_key(row.email),
-                "role": row.role,
-                "status": Status.REGISTERED,
-                "created_at": at,
-                "registered_at": at,
-            }
-            for row in rows
-        ],
+        {
+            "id": list(user_ids.values()),
+            "name": [row.name for row in rows],
+            "name_key": [fold(row.name or row.email) for row in rows],
+            "email": [row.email for row in rows],
+            "email_key": [email_key(row.email) for row in rows],
+            "role": [row.role for row in rows],
+        },
+        {
+            "account_id": context.account_id,
+            "status": Status.REGISTERED,
+            "created_at": at,
+            "registered_at": at,
+        },
     )
     insert_many(
         Identity.__table__,
-        [
-            {
-                "account_id": context.account_id,
-                "registration_id": registration_id,
-                "subject": subject,
-                "user_id": user_id,
-                "created_at": at,
-            }
-            for subject, user_id in user_ids.items()
-        ],
+        {"subject": list(user_ids), "user_id": list(user_ids.values())},
+        {"account_id": context.account_id, "registration_id": registration_id, "created_at": at},
     )
     return user_ids
 
 
-def _add_enrollments(context: Context, rows: Mapping[int, Row]) -> list[int]:
-    if not rows:
+def _add_enrollments(context: Context, by_user: Mapping[int, Row]) -> list[int]:
+    if not by_user:
         return []
-    at = now()
-    ids = new_ids(Enrollment.__table__, len(rows))
+    ids, rows = new_ids(Enrollment.__table__, len(by_user)), by_user.values()
     insert_many(
         Enrollment.__table__,
-        [
-            {
-                "id": one,
-                "account_id": context.account_id,
-                "course_id": context.course_id,
-                "user_id": user_id,
-                "context_id": context.id,
-                "source": Source.LMS,
-                "since": at,
-                "subject": row.subject,
-                "role": row.role,
-                "roster_role": row.role,
-                "roster_roles": list(row.roles),
-                "role_unsaid": row.unsaid,
-                "digest": row.digest,
-            }
-            for one, (user_id, row) in zip(ids, rows.items(), strict=True)
-        ],
+        {
+            "id": ids,
+            "user_id": list(by_user),
+            "subject": [row.subject for row in rows],
+            "role": [row.role for row in rows],
+            "roster_role": [row.role for row in rows],
+            "roster_roles": [row.roles for row in rows],
+            "role_unsaid": [row.unsaid for row in rows],
+            "digest": [row.digest for row in rows],
+        },
+        {
+            "account_id": context.account_id,
+            "course_id": context.course_id,
+            "context_id": context.id,
+            "source": Source.LMS,
+            "since": now(),
+        },
     )
     return list(ids)
 

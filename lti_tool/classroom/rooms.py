@@ -72,6 +72,8 @@ class Attendance(Base):
     user_id: Mapped[int | None] = mapped_column(ForeignKey("user.id", ondelete="SET NULL"))
     role: Mapped[Role] = mapped_column(stored(Role))
     moderates: Mapped[bool] = mapped_column(default=False)
+    # A platform's preview account sits in the room and takes no seat of the plan.
+    counted: Mapped[bool] = mapped_column(default=True)
     # Of the connection that holds the seat; random, known to the server alone.
     window: Mapped[str]
     # How the others' browsers address this window; the same again when its connection is renewed.
@@ -168,7 +170,13 @@ def take_seat(
         seat.left_at = now()
     db.session.flush()
     seat = Attendance(
-        meeting_id=meeting.id, user_id=user.id, role=role, moderates=moderates, window=window, peer=peer
+        meeting_id=meeting.id,
+        user_id=user.id,
+        role=role,
+        moderates=moderates,
+        counted=not user.is_test,
+        window=window,
+        peer=peer,
     )
     db.session.add(seat)
     db.session.flush()
@@ -255,7 +263,10 @@ def count_present(course_ids: Sequence[int]) -> dict[int, int]:
     """Course id → people in its open meeting; courses without one are left out."""
     rows = db.session.execute(
         select(Meeting.course_id, func.count(Attendance.id))
-        .outerjoin(Attendance, (Attendance.meeting_id == Meeting.id) & Attendance.left_at.is_(None))
+        .outerjoin(
+            Attendance,
+            (Attendance.meeting_id == Meeting.id) & Attendance.left_at.is_(None) & Attendance.counted,
+        )
         .where(Meeting.course_id.in_(course_ids), Meeting.ended_at.is_(None))
         .group_by(Meeting.course_id)
     )

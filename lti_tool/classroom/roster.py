@@ -1,40 +1,20 @@
-"""Rosters: what an LMS's roles mean here, and arriving by launch. syncs.py keeps them in step."""
+"""Rosters: arriving by launch. role_maps.py reads the roles, syncs.py keeps rosters in step."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import and_, bindparam, select
+from sqlalchemy import and_, bindparam, or_, select
 from sqlalchemy.orm import joinedload
 
-from lti_tool.classroom import audit
+from lti_tool.classroom import audit, placements
 from lti_tool.classroom.accounts import Connection, Identity, Role, Tenancy, User, add_user, rename
 from lti_tool.classroom.courses import Context, Course, Enrollment, Source, add_course
-from lti_tool.database import db, fold, now
-from lti_tool.lti import roles as lti_roles
+from lti_tool.classroom.role_maps import Reading, higher, policy_of, read_roles
+from lti_tool.database import db, fold, is_id, now
+from lti_tool.lti.claims import Gradebook
 from lti_tool.lti.launch import Launch
 from lti_tool.lti.registrations import Deployment, Registration
-
-# --- what the LMS's roles mean here ------------------------------------------------------
-
-_TEACHES = {"Instructor", "Administrator", "ContentDeveloper", "Manager"}
-# Sub-roles that make less of their core role than it says.
-_LESS_THAN_THEIR_CORE = {
-    ("Instructor", "Grader"),
-    ("Instructor", "GuestInstructor"),
-    ("Manager", "Observer"),
-    ("Manager", "ExternalObserver"),
-}
-_ASSISTANT = {
-    "TeachingAssistant",
-    "TeachingAssistantGroup",
-    "TeachingAssistantOffering",
-    "TeachingAssistantSection",
-    "TeachingAssistantSectionAssociation",
-    "TeachingAssistantTemplate",
-}
-
 
 # How old a `last_launch_at` may get before a launch writes it anew.
 LAUNCH_NOTED_EVERY = timedelta(minutes=10)
@@ -56,55 +36,6 @@ class NoContext(Exception):
     """The launch came from outside any course, so there is no room to open."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What a list of role URIs means here."""
-
-    # None: the LMS gave no role in the course.
-    role: Role | None
-    # The LMS named no course role that we know; student, and staff are told.
-    unsaid: bool
-    admin: bool
-    test: bool
-
-
-def read_roles(roles: Iterable[str], *, makes_admins: bool, assistants_teach: bool) -> Reading:
-    """Context roles alone decide the course role; admins only where the account allows it."""
-    said = lti_roles.read(tuple(roles))
-    admin = said.is_administrator and makes_admins
-    if said.context_roles:
-        best = max((_course_role(r, assistants_teach) for r in said.context_roles), key=lambda r: r.rank)
-        # Platforms send the plain core role beside its sub-role: the sub-role is what they mean.
-        if best is Role.INSTRUCTOR and not assistants_teach and _only_assists(said.context_roles):
-            best = Role.STUDENT
-        return Reading(best, False, admin, said.is_test_user)
-    if said.unknown or said.is_empty or said.is_test_user:
-        return Reading(Role.STUDENT, True, admin, said.is_test_user)
-    return Reading(None, False, admin, said.is_test_user)
-
-
-def _course_role(role: lti_roles.RoleName, assistants_teach: bool) -> Role:
-    if role.core not in _TEACHES:
-        return Role.STUDENT
-    if (role.core, role.sub) in _LESS_THAN_THEIR_CORE:
-        return Role.STUDENT
-    if role.core == "Instructor" and role.sub in _ASSISTANT and not assistants_teach:
-        return Role.STUDENT
-    return Role.INSTRUCTOR
-
-
-def _only_assists(roles: Sequence[lti_roles.RoleName]) -> bool:
-    teaching = [r for r in roles if r.core in _TEACHES]
-    return any(r.sub in _ASSISTANT for r in teaching) and all(
-        r.core == "Instructor" and (r.sub in _ASSISTANT or not r.sub) for r in teaching
-    )
-
-
-def higher(*roles: Role | None) -> Role:
-    """The highest of those that are known; student if none is."""
-    return max((r for r in roles if r is not None), key=lambda r: r.rank, default=Role.STUDENT)
-
-
 # --- arriving by launch ------------------------------------------------------------------
 
 
@@ -114,6 +45,8 @@ class Arrival:
 
     user: User
     course: Course
+    # By which tie of the LMS course.
+    context: Context
 
 
 def find_connection_of(deployment: int) -> Connection | None:
@@ -142,7 +75,12 @@ _FIND_KNOWN = (
     .join(Connection, Connection.id == Tenancy.connection_id)
     .outerjoin(
         Context,
-        and_(Context.deployment_id == Tenancy.deployment_id, Context.context_id == bindparam("context")),
+        and_(
+            Context.deployment_id == Tenancy.deployment_id,
+            Context.context_id == bindparam("context"),
+            # The room that the link names, else the LMS course's main one.
+            or_(Context.main, Context.room == bindparam("room")),
+        ),
     )
     .outerjoin(
         Identity,
@@ -159,6 +97,7 @@ _FIND_KNOWN = (
         joinedload(Identity.user).joinedload(User.account),
     )
     .where(Tenancy.deployment_id == bindparam("deployment"))
+    .order_by(Context.main)
 )
 
 
@@ -169,8 +108,10 @@ def _find_known(launch: Launch) -> _Known:
         "context": launch.context_id,
         "registration": launch.registration_id,
         "subject": launch.subject,
+        # Larger numbers are nobody's room, and too large for the databases.
+        "room": launch.room if launch.room and is_id(launch.room) else None,
     }
-    row = db.session.execute(_FIND_KNOWN, asked).one_or_none()
+    row = db.session.execute(_FIND_KNOWN, asked).first()
     if row is None:
         raise DeploymentPending(launch.registration_id)
     return _Known(*row)
@@ -188,18 +129,19 @@ def arrive(launch: Launch) -> Arrival:
     if known.context is not None and known.context.account_id != connection.account_id:
         # The deployment went to another account; its courses stay with the one they were made in.
         raise DeploymentPending(launch.registration_id)
-    reading = read_roles(
-        launch.roles,
-        makes_admins=connection.makes_admins,
-        assistants_teach=connection.assistants_teach,
-    )
+    reading = read_roles(launch.roles, policy_of(connection))
     if reading.role is None and not reading.admin:
         raise NoCourseRole
-    context = _arrive_at_course(launch, connection, known.context)
+    context, held = _arrive_at_course(launch, connection, known.context), known.enrollment
+    if launch.room is not None and launch.room not in (context.room, context.copied_from_id):
+        main, context = context, placements.follow(context, launch.room, launch)
+        # What is not the main one was made just now.
+        held = held if context is main else None
+    _note_launch(context, connection, launch)
     user = _arrive_as_user(launch, connection, reading, known.identity)
     if reading.role is not None:
-        _enroll_by_launch(context, user, launch, reading, known.enrollment)
-    return Arrival(user, context.course)
+        _enroll_by_launch(context, user, launch, reading, held)
+    return Arrival(user, context.course, context)
 
 
 def _arrive_at_course(launch: Launch, connection: Connection, context: Context | None) -> Context:
@@ -213,24 +155,41 @@ def _arrive_at_course(launch: Launch, connection: Connection, context: Context |
             context_id=launch.context_id,
             title=title,
             label=launch.context_label or "",
+            memberships_url=launch.memberships_url or "",
         )
         db.session.add(context)
+        db.session.flush()
+        placements.recognise(context, launch)
         audit.record(connection.account_id, "course.arrived", f"course:{course.id}", source="lms")
     elif context.title != title:
         # A name given here by hand stays; one that came from the LMS follows it.
-        if context.course.name == context.title:
+        if context.main and context.course.name == context.title:
             context.course.name, context.course.name_key = title, fold(title)
         context.title = title
+    return context
+
+
+def _note_launch(context: Context, connection: Connection, launch: Launch) -> None:
+    """What the newest launch says of the LMS, and of where its services are."""
     if launch.platform_family and connection.registration.family != launch.platform_family:
         connection.registration.family = launch.platform_family
     if launch.memberships_url:
         context.memberships_url = launch.memberships_url
     context.resource_link_id = launch.resource_link_id or context.resource_link_id
+    if launch.deep_linking is None:
+        # There is no link yet that could have a line item.
+        _note_gradebook(context, launch.gradebook)
     if not _is_recent(context.last_launch_at):
         context.last_launch_at = now()
-    if context.id is None:
-        db.session.flush()
-    return context
+
+
+def _note_gradebook(context: Context, gradebook: Gradebook | None) -> None:
+    """Where the LMS course's gradebook is; one that is offered no more is forgotten."""
+    scopes = list(gradebook.scopes) if gradebook else None
+    context.lineitems_url = (gradebook and gradebook.lineitems_url) or ""
+    context.lineitem_url = (gradebook and gradebook.lineitem_url) or ""
+    if context.service_scopes != scopes:
+        context.service_scopes = scopes
 
 
 def _is_recent(moment: datetime | None) -> bool:
@@ -267,6 +226,8 @@ def _arrive_as_user(
     else:
         user = identity.user
         refresh_person(user, launch.name, launch.email)
+        if reading.test and user.role is Role.STUDENT and not user.mailbox_proven:
+            user.is_test = True
         if account_role.rank > user.role.rank:
             _change_role(user, account_role, made_admin_by=launch.registration_id if reading.admin else None)
         elif user.made_admin_by_id == launch.registration_id and not reading.admin:

@@ -21,6 +21,9 @@ from lti_tool.lti.registrations import Registration
 from lti_tool.sealing import fingerprint
 
 TICKET_LIFETIME = timedelta(seconds=30)
+# Of a ticket that stands in a page from the start: the click comes when the person has read the page, and a
+# frame without cookies cannot ask for another.
+PAGE_TICKET_LIFETIME = timedelta(minutes=10)
 CODE_LIFETIME = timedelta(minutes=15)
 CODE_TRIES = 5
 # Last seen is written at most this often, so that reading pages does not write.
@@ -35,7 +38,7 @@ class Kind(StrEnum):
 
 
 class TicketSpent(Exception):
-    """The ticket was used, is older than 30 seconds, or was never issued."""
+    """The ticket was used, has gone stale, or was never issued."""
 
 
 class CodeWrong(Exception):
@@ -77,7 +80,7 @@ class Session(Base):
 
 
 class Ticket(Base):
-    """Lets a frame whose cookie was withheld open one window of its own, once, for 30 seconds."""
+    """Lets a frame whose cookie was withheld open one window of its own, once, for a short time."""
 
     __tablename__ = "ticket"
 
@@ -179,12 +182,10 @@ def end_all(user: User) -> None:
     db.session.execute(delete(Session).filter_by(user_id=user.id))
 
 
-def issue_ticket(session: Session) -> str:
+def issue_ticket(session: Session, lifetime: timedelta = TICKET_LIFETIME) -> str:
     """A ticket for a new window of `session`'s person."""
     token = secrets.token_urlsafe(32)
-    db.session.add(
-        Ticket(token_hash=fingerprint(token), session_id=session.id, expires_at=now() + TICKET_LIFETIME)
-    )
+    db.session.add(Ticket(token_hash=fingerprint(token), session_id=session.id, expires_at=now() + lifetime))
     return token
 
 

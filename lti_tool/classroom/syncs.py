@@ -4,21 +4,21 @@ A sync is all pages first, then a difference, then one transaction. A fetch that
 nothing; the same roster twice writes nothing; a sync that would end many waits for a person's yes.
 """
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, ForeignKey, ForeignKeyConstraint, Index, select, text, update
+from sqlalchemy import JSON, ForeignKey, ForeignKeyConstraint, Index, Select, func, select, text, update
 from sqlalchemy.orm import Mapped, aliased, mapped_column, relationship
 
-from lti_tool.classroom import audit, receipts, reconcile
-from lti_tool.classroom.accounts import User, stored
-from lti_tool.classroom.courses import Context, Course
+from lti_tool.classroom import audit, receipts, reconcile, role_changes
+from lti_tool.classroom.accounts import Connection, User, stored
+from lti_tool.classroom.courses import Context, Course, Enrollment
 from lti_tool.classroom.difference import SyncPlan, plan_sync, read_members
+from lti_tool.classroom.role_maps import policy_of
 from lti_tool.classroom.roster import find_connection_of
 from lti_tool.database import Base, db, insert, is_id, now, ring
-from lti_tool.lti.memberships import Member
+from lti_tool.lti.memberships import PageSeen, Roster
 from lti_tool.lti.registrations import Deployment, Registration
 
 # A run that said nothing for this long has lost its worker. One page may take three minutes, with its
@@ -65,7 +65,14 @@ class SyncRun(Base):
         ForeignKeyConstraint(
             ["account_id", "course_id"], ["course.account_id", "course.id"], ondelete="CASCADE"
         ),
+        ForeignKeyConstraint(
+            ["context_id", "course_id"],
+            ["context.id", "context.course_id"],
+            ondelete="CASCADE",
+            onupdate="CASCADE",
+        ),
         Index("ix_sync_run_course", "course_id", "id"),
+        Index("ix_sync_run_context", "context_id", "id"),
         # One sync at a time of each LMS course.
         Index(
             "uq_sync_run_busy",
@@ -79,7 +86,7 @@ class SyncRun(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     account_id: Mapped[int]
     course_id: Mapped[int]
-    context_id: Mapped[int] = mapped_column(ForeignKey("context.id", ondelete="CASCADE"))
+    context_id: Mapped[int]
     state: Mapped[SyncState] = mapped_column(stored(SyncState), default=SyncState.QUEUED)
     asked_by_id: Mapped[int | None] = mapped_column(ForeignKey("user.id", ondelete="SET NULL"))
     created_at: Mapped[datetime] = mapped_column(default=now)
@@ -90,6 +97,9 @@ class SyncRun(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     pages: Mapped[int] = mapped_column(default=0)
     members: Mapped[int] = mapped_column(default=0)
+    # How many of them came without a name, and without an address.
+    nameless: Mapped[int] = mapped_column(default=0)
+    mailless: Mapped[int] = mapped_column(default=0)
     # A person's yes to a held sync: as many enrollments may be ended.
     may_end: Mapped[int] = mapped_column(default=0)
     # Code and safe facts, for example "roster_refused status 500 page 2".
@@ -97,8 +107,12 @@ class SyncRun(Base):
     receipt: Mapped[Any | None] = mapped_column(JSON)
     # What was there before, for undo.
     before: Mapped[Any | None] = mapped_column(JSON, deferred=True)
+    # What this run read and left behind: if both are the same again, nothing need be read.
+    footprint: Mapped[Any | None] = mapped_column(JSON, deferred=True)
 
-    context: Mapped[Context] = relationship()
+    context: Mapped[Context] = relationship(
+        foreign_keys="SyncRun.context_id", primaryjoin="SyncRun.context_id == Context.id"
+    )
     asked_by: Mapped[User | None] = relationship()
 
     @property
@@ -158,6 +172,8 @@ def _queue(context: Context, *, by: User | None, may_end: int = 0) -> SyncRun:
                 attempts=0,
                 pages=0,
                 members=0,
+                nameless=0,
+                mailless=0,
                 error="",
             )
             .on_conflict_do_nothing()
@@ -194,6 +210,9 @@ def undo_sync(run: SyncRun, *, by: User) -> None:
     ):
         raise NothingToUndo
     reconcile.take_back(run.account_id, run.before)
+    connection = find_connection_of(run.context.deployment_id)
+    if connection is not None and connection.account_id == run.account_id:
+        role_changes.read_again(connection)
     run.state = SyncState.UNDONE
     audit.record(run.account_id, "roster.undone", f"course:{run.course_id}", by=by)
 
@@ -215,8 +234,12 @@ def latest_run(course: Course) -> SyncRun | None:
 
 def latest_in_force(context_id: int) -> SyncRun | None:
     """The newest sync of an LMS course after which the roster is as it is."""
+    return db.session.scalars(_newest_in_force(context_id)).one_or_none()
+
+
+def _newest_in_force(context_id: int) -> Select[Any]:
     ends = (SyncState.APPLIED, SyncState.UNCHANGED, SyncState.UNDONE)
-    return db.session.scalar(
+    return (
         select(SyncRun)
         .where(SyncRun.context_id == context_id, SyncRun.state.in_(ends))
         .order_by(SyncRun.id.desc())
@@ -319,18 +342,41 @@ def try_again(run: SyncRun, error: str) -> None:
     ring("rosters")
 
 
-def finish(run: SyncRun, members: Iterable[Member], *, share: float, minimum: int) -> SyncPlan:
+def known_pages(context: Context) -> list[PageSeen]:
+    """The pages of the newest sync after which the roster is as it is."""
+    _, _, footprint = _last_read(context.id)
+    return [PageSeen(*page) for page in footprint["pages"]] if footprint else []
+
+
+def _last_read(context_id: int) -> tuple[int, dict[str, Any], Any]:
+    """Id, counts and footprint of `latest_in_force`, without its receipt, which may name thousands."""
+    found = db.session.execute(
+        _newest_in_force(context_id).with_only_columns(
+            SyncRun.id, SyncRun.members, SyncRun.nameless, SyncRun.mailless, SyncRun.footprint
+        )
+    ).one_or_none()
+    if found is None:
+        return 0, {}, None
+    one, members, nameless, mailless, footprint = found
+    return one, {"members": members, "nameless": nameless, "mailless": mailless}, footprint
+
+
+def finish(run: SyncRun, roster: Roster, *, share: float, minimum: int) -> SyncPlan:
     """With the whole list at hand: find the difference, ask the brake, write it. The caller commits."""
     context = run.context
     connection = find_connection_of(context.deployment_id)
     if connection is None or connection.account_id != context.account_id:
         fail(run, "deployment_not_approved")
         return SyncPlan()
-    rows, skipped = read_members(
-        members, makes_admins=connection.makes_admins, assistants_teach=connection.assistants_teach
-    )
+    run.pages, members = len(roster.pages), roster.members
+    if members is None:
+        _finish_unread(run, connection)
+        return SyncPlan()
+    rows, skipped = read_members(members, policy_of(connection))
     plan = plan_sync(rows, skipped, reconcile.held_rows(context), asked_at=run.started_at)
     run.finished_at, run.members, run.error = now(), plan.listed, ""
+    run.nameless = sum(not (one.name or one.given_name or one.family_name) for one in members)
+    run.mailless = sum(not one.email for one in members)
     if plan.needs_yes(share=share, minimum=minimum, may_end=run.may_end):
         run.state = SyncState.HELD
     elif not plan.writes:
@@ -349,7 +395,38 @@ def finish(run: SyncRun, members: Iterable[Member], *, share: float, minimum: in
             source="lms",
             after={"added": len(plan.added), "changed": len(plan.changed), "ended": len(plan.ended)},
         )
+    if run.state is not SyncState.HELD and not plan.newer:
+        run.footprint = {
+            "pages": roster.pages,
+            "standing": _standing_now(context, connection),
+            "skipped": plan.skipped,
+        }
     return plan
+
+
+def _finish_unread(run: SyncRun, connection: Connection) -> None:
+    """The same pages as last time: nothing is different, if nothing here is."""
+    last, counted, footprint = _last_read(run.context_id)
+    standing = _standing_now(run.context, connection)
+    if not footprint or footprint["standing"] != standing:
+        # Somebody launched, was removed, or is read differently now: the list must be read after all.
+        db.session.execute(update(SyncRun).where(SyncRun.id == last).values(footprint=None))
+        try_again(run, "too_busy")
+        return
+    run.state, run.finished_at, run.error = SyncState.UNCHANGED, now(), ""
+    run.members, run.nameless, run.mailless = counted["members"], counted["nameless"], counted["mailless"]
+    run.footprint = footprint
+    run.receipt = receipts.write_unchanged(run.course_id, footprint["skipped"], standing["stamped"])
+
+
+def _standing_now(context: Context, connection: Connection) -> dict[str, Any]:
+    """What a roster's meaning depends on here: how roles are read, and which enrollments it stamped."""
+    active, stamped = db.session.execute(
+        select(func.count(), func.count(Enrollment.digest)).where(
+            Enrollment.context_id == context.id, Enrollment.ended_at.is_(None)
+        )
+    ).one()
+    return {"active": active, "stamped": stamped, "policy": policy_of(connection).stamp}
 
 
 def recover(*, alone: bool) -> None:

@@ -20,6 +20,8 @@ from lti_tool.database import db, now
 from lti_tool.lti import registrations
 from lti_tool.practice_lms import Mailbox, Platform, serve
 from lti_tool.practice_lms import create_app as create_lms
+from lti_tool.practice_lms.gradebook import GRADEBOOK_SCOPES
+from lti_tool.practice_lms.messages import MEMBERSHIPS_SCOPE
 
 CLIENT_ID = "doorlist-demo"
 
@@ -85,6 +87,7 @@ def start(
         ("1",),
         login_url=f"{url}/lti/login",
         launch_url=f"{url}/lti/launch",
+        scopes=(MEMBERSHIPS_SCOPE, *GRADEBOOK_SCOPES),
         # From server to server: not every machine resolves localhost to where we listen.
         jwks_url=f"http://127.0.0.1:{port}/lti/jwks.json",
     )

@@ -4,14 +4,20 @@ Pure: no database, no network. Every check raises LaunchRefused with its own cod
 LTI 1.3 core, section 5, and the security framework, section 5.1.3.
 """
 
+import base64
+import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from lti_tool.database import now
-from lti_tool.lti import values
+from lti_tool.lti import deep_linking, values
+from lti_tool.lti.deep_linking import DeepLinking
 from lti_tool.lti.handshake import State, digest
 from lti_tool.lti.refusal import LaunchRefused, Refusal
 from lti_tool.lti.registrations import Platform
@@ -30,6 +36,7 @@ PRESENTATION = LTI + "launch_presentation"
 TOOL_PLATFORM = LTI + "tool_platform"
 CUSTOM = LTI + "custom"
 MEMBERSHIPS = "https://purl.imsglobal.org/spec/lti-nrps/claim/namesroleservice"
+GRADEBOOK = "https://purl.imsglobal.org/spec/lti-ags/claim/endpoint"
 DEEP_LINKING = "https://purl.imsglobal.org/spec/lti-dl/claim/deep_linking_settings"
 
 RESOURCE_LINK_REQUEST = "LtiResourceLinkRequest"
@@ -40,6 +47,18 @@ LONGEST_LIFE = 24 * 3600  # seconds
 LAST_SECOND = 10**11
 MOST_ROLES, LONGEST_ROLE = 100, 500
 MOST_CUSTOM, LONGEST_CUSTOM = 100, 2000
+MOST_SCOPES = 20
+_BASE64URL = re.compile("[A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Gradebook:
+    """Where a course’s gradebook is, and what we may do there (AGS 2.0, section 3.1); for lti/grades.py."""
+
+    # The course's line items, and the one of this link if it has exactly one.
+    lineitems_url: str | None
+    lineitem_url: str | None
+    scopes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +98,76 @@ class Launch:
     platform_name: str
     custom: Mapping[str, str]
     issued_at: datetime
+    # None where the platform offers none.
+    gradebook: Gradebook | None = None
+    # The browser brought our cookie back, so a session's will hold too; else platform storage spoke for it.
+    cookie_held: bool = True
+    # What is to be chosen; None for every other message.
+    deep_linking: DeepLinking | None = None
+
+    @property
+    def room(self) -> int | None:
+        """The course that the link names, if it was placed by deep linking."""
+        said = self.custom.get(deep_linking.ROOM, "") if self.deep_linking is None else ""
+        return int(said) if said.isascii() and said.isdigit() and len(said) <= 10 else None
+
+    @property
+    def context_history(self) -> tuple[str, ...]:
+        """What this LMS course is a copy of, if the platform says."""
+        return deep_linking.read_history(self.custom.get(deep_linking.CONTEXT_HISTORY))
+
+    @property
+    def link_history(self) -> tuple[str, ...]:
+        """What this link is a copy of, if the platform says."""
+        return deep_linking.read_history(self.custom.get(deep_linking.LINK_HISTORY))
 
 
-def check_times(claims: Claims, skew: int) -> None:
-    """Not expired, not from the future, not for years; `skew` seconds either way."""
+def decode(part: str) -> bytes:
+    """Strict base64url without padding (RFC 7515, section 2). Raises LaunchRefused."""
+    try:
+        if not _BASE64URL.fullmatch(part):
+            raise LaunchRefused(Refusal.TOKEN_MALFORMED, "characters")
+        return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    except binascii.Error:
+        raise LaunchRefused(Refusal.TOKEN_MALFORMED, "base64") from None
+
+
+def decode_object(part: str) -> Claims:
+    """One part of a token that must be a JSON object. Raises LaunchRefused."""
+    try:
+        return msgspec.json.decode(decode(part), type=dict)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise LaunchRefused(Refusal.TOKEN_MALFORMED, "json") from None
+
+
+def check_times(claims: Claims, skew: int, *, begun_at: int) -> float:
+    """Not expired, not from the future, not for years; `skew` seconds either way.
+
+    Returns by how many seconds the platform's clock is ahead of ours (see `clock_offset`).
+    """
     moment = now().timestamp()
     expires = _seconds(claims, "exp", Refusal.EXPIRY_MISSING)
     issued = _seconds(claims, "iat", Refusal.ISSUED_AT_MISSING)
+    offset = clock_offset(issued, begun_at, moment)
     if expires <= moment - skew:
-        raise LaunchRefused(Refusal.TOKEN_EXPIRED)
+        raise LaunchRefused(Refusal.TOKEN_EXPIRED, clock_offset=offset)
     if issued > moment + skew:
-        raise LaunchRefused(Refusal.TOKEN_EARLY, "iat")
+        raise LaunchRefused(Refusal.TOKEN_EARLY, "iat", clock_offset=offset)
     if expires - issued > LONGEST_LIFE:
         raise LaunchRefused(Refusal.TOKEN_LIVES_TOO_LONG)
     if "nbf" in claims and _seconds(claims, "nbf", Refusal.TOKEN_MALFORMED) > moment + skew:
-        raise LaunchRefused(Refusal.TOKEN_EARLY, "nbf")
+        raise LaunchRefused(Refusal.TOKEN_EARLY, "nbf", clock_offset=offset)
+    return offset
+
+
+def clock_offset(issued: float, begun_at: int, moment: float) -> float:
+    """Seconds by which the platform's clock must be ahead of ours, below zero behind, at the least.
+
+    The token was made after our login began and before now, so its time lies between the two if the clocks
+    agree; a token that merely waited says nothing about them. Platforms write whole seconds.
+    """
+    ahead, behind = issued - moment, issued + 1 - begun_at
+    return round(ahead if ahead > 0 else min(behind, 0.0), 1)
 
 
 def check_tenant(claims: Claims, platform: Platform) -> None:
@@ -140,6 +214,10 @@ def check_message(claims: Claims, state: State) -> None:
     settings = _part(claims, DEEP_LINKING)
     if kind == DEEP_LINKING_REQUEST and _web_address(settings.get("deep_link_return_url")) is None:
         raise LaunchRefused(Refusal.RETURN_URL_MALFORMED, "absent")
+    if kind == DEEP_LINKING_REQUEST and deep_linking.LINK not in deep_linking.texts(
+        settings.get("accept_types")
+    ):
+        raise LaunchRefused(Refusal.DEEP_LINKING_UNSUPPORTED)
 
 
 def read_launch(claims: Claims, platform: Platform, deployment: int, deployment_id: str) -> Launch:
@@ -175,7 +253,17 @@ def read_launch(claims: Claims, platform: Platform, deployment: int, deployment_
         platform_name=values.text(product.get("name"), 200) or "",
         custom=_read_custom(_part(claims, CUSTOM)),
         issued_at=datetime.fromtimestamp(claims["iat"], UTC),
+        gradebook=_gradebook(_part(claims, GRADEBOOK)),
+        deep_linking=_read_deep_linking(claims),
     )
+
+
+def _read_deep_linking(claims: Claims) -> DeepLinking | None:
+    if claims[MESSAGE_TYPE] != DEEP_LINKING_REQUEST:
+        return None
+    settings = _part(claims, DEEP_LINKING)
+    return_url = _web_address(settings.get("deep_link_return_url")) or ""
+    return deep_linking.read(settings, return_url, _part(claims, GRADEBOOK).get("scope"))
 
 
 def title_of(claims: Claims) -> str:
@@ -246,9 +334,21 @@ def _web_address(value: Any) -> str | None:
 
 
 def _memberships_url(service: Mapping[str, Any]) -> str | None:
+    return _service_url(service.get("context_memberships_url"))
+
+
+def _service_url(url: Any) -> str | None:
     """Checked for good when it is asked (lti/outgoing.py)."""
-    url = service.get("context_memberships_url")
     return url if isinstance(url, str) and url.isprintable() and len(url) <= 4000 and url else None
+
+
+def _gradebook(endpoint: Mapping[str, Any]) -> Gradebook | None:
+    lineitems, lineitem = _service_url(endpoint.get("lineitems")), _service_url(endpoint.get("lineitem"))
+    if lineitems is None and lineitem is None:
+        return None
+    scopes = endpoint.get("scope")
+    named = scopes[:MOST_SCOPES] if isinstance(scopes, list) else []
+    return Gradebook(lineitems, lineitem, tuple(sorted({s for s in map(_service_url, named) if s})))
 
 
 def _read_custom(custom: Mapping[str, Any]) -> Mapping[str, str]:

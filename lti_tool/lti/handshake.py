@@ -40,6 +40,7 @@ class State(msgspec.Struct, frozen=True, array_like=True):
     issued_at: int  # seconds since 1970
     binder_digest: bytes  # SHA-256 of the cookie that only this browser has
     proof_digest: bytes | None = None  # of the secret in platform storage, where cookies do not work
+    storage_target: str | None = None  # the platform's frame that keeps it
 
 
 class BurnedNonce(Base):
@@ -61,7 +62,14 @@ def digest(value: str) -> bytes:
 
 
 def new_state(
-    *, registration_id: int, client_id: str, target_link_uri: str, deployment_hint: str | None, binder: str
+    *,
+    registration_id: int,
+    client_id: str,
+    target_link_uri: str,
+    deployment_hint: str | None,
+    binder: str,
+    proof: str | None = None,
+    storage_target: str | None = None,
 ) -> State:
     """A state with a fresh nonce, beginning now."""
     return State(
@@ -72,6 +80,8 @@ def new_state(
         deployment_hint=deployment_hint,
         issued_at=int(now().timestamp()),
         binder_digest=digest(binder),
+        proof_digest=digest(proof) if proof else None,
+        storage_target=storage_target,
     )
 
 

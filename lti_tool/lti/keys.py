@@ -16,12 +16,16 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from lti_tool.database import Base, db, now
-from lti_tool.sealing import seal, unseal
+from lti_tool.sealing import SealBroken, seal, unseal
 
 # How long a new key is published before it signs, and an old one after it signed last.
 OVERLAP = timedelta(minutes=15)
 KEPT = timedelta(days=1)
 _PURPOSE = "lti tool key"
+
+
+class KeyUnreadable(Exception):
+    """Our key was sealed with another SECRET_KEY. Set that one again, or make a new key (`keys rotate`)."""
 
 
 class ToolKey(Base):
@@ -40,8 +44,11 @@ class ToolKey(Base):
     retired_at: Mapped[datetime | None]
 
     def open(self) -> str:
-        """The private key as PEM. Raises SealBroken."""
-        return unseal(_PURPOSE, self.private_key)
+        """The private key as PEM. Raises KeyUnreadable."""
+        try:
+            return unseal(_PURPOSE, self.private_key)
+        except SealBroken:
+            raise KeyUnreadable(self.kid) from None
 
 
 def current_key() -> ToolKey:
@@ -49,9 +56,12 @@ def current_key() -> ToolKey:
 
     Two processes may make the first one at the same time: both keys are published and the older signs.
     """
+    return _find_signing() or _make()
+
+
+def _find_signing() -> ToolKey | None:
     signing = or_(ToolKey.retired_at.is_(None), ToolKey.retired_at > now())
-    key = db.session.scalar(select(ToolKey).where(signing).order_by(ToolKey.id).limit(1))
-    return key or _make()
+    return db.session.scalar(select(ToolKey).where(signing).order_by(ToolKey.id).limit(1))
 
 
 def jwks() -> dict[str, list[dict[str, Any]]]:
@@ -63,12 +73,44 @@ def jwks() -> dict[str, list[dict[str, Any]]]:
 
 
 def rotate(*, at_once: bool = False) -> ToolKey:
-    """A new key: published now, signing in 15 minutes. `at_once`, for a stolen key, drops the old ones."""
-    ends = now() - KEPT if at_once else now() + OVERLAP
+    """A new key: published now, signing in 15 minutes. `at_once`, for a stolen key, drops the old ones.
+
+    Where the old key cannot be opened any more the new one signs from this moment: nothing else could.
+    """
+    ends = now() - KEPT if at_once else now() + OVERLAP if is_readable() else now()
     db.session.execute(update(ToolKey).where(ToolKey.retired_at.is_(None)).values(retired_at=ends))
     if at_once:
         db.session.execute(update(ToolKey).where(ToolKey.retired_at > ends).values(retired_at=ends))
     return _make()
+
+
+def is_readable() -> bool:
+    """Can we open the key that signs? (No key yet is no trouble: the first one is made when needed.)"""
+    key = _find_signing()
+    try:
+        if key is not None:
+            key.open()
+    except KeyUnreadable:
+        return False
+    return True
+
+
+def rotate_if_due(days: int) -> ToolKey | None:
+    """A new key if the newest is `days` old; 0 is never. Of two workers who ask at once, one makes it.
+
+    A key that cannot be opened is left alone: the worker may be the one with the wrong SECRET_KEY.
+    """
+    if not days:
+        return None
+    oldest = now() - timedelta(days=days)
+    newest = select(ToolKey).where(ToolKey.retired_at.is_(None)).order_by(ToolKey.id.desc()).limit(1)
+    found = db.session.scalar(newest)
+    if found is None or found.created_at > oldest:
+        return None
+    found = db.session.get_one(ToolKey, found.id, with_for_update=True, populate_existing=True)
+    if found.retired_at is not None or not is_readable():
+        return None
+    return rotate()
 
 
 def _make() -> ToolKey:

@@ -9,15 +9,13 @@ stand; each step whose check is missing or loose in 2.0.0 is overridden here. No
 or caches.
 """
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
 
-import msgspec
 from flask import current_app
 from jwt.algorithms import RSAAlgorithm
 from pylti1p3.cookie import CookieService
@@ -29,16 +27,26 @@ from pylti1p3.request import Request
 from pylti1p3.session import SessionService
 
 from lti_tool.lti import claims as reading
-from lti_tool.lti import handshake, outgoing, platform_keys, registrations, values
+from lti_tool.lti import handshake, outgoing, platform_keys, platform_storage, registrations, values
 from lti_tool.lti.claims import Launch
-from lti_tool.lti.refusal import LaunchRefused, Refusal
+from lti_tool.lti.platform_storage import Question, find_question
+from lti_tool.lti.refusal import Known, LaunchRefused, Refusal
 from lti_tool.lti.registrations import PlatformRegistration, ToolConf
 
-__all__ = ["Launch", "LaunchRefused", "Login", "Refusal", "begin", "cookie_name", "finish"]
+__all__ = [
+    "Launch",
+    "LaunchRefused",
+    "Login",
+    "Question",
+    "Refusal",
+    "begin",
+    "cookie_name",
+    "find_question",
+    "finish",
+]
 
 # The binder cookie lives as long as the state.
 COOKIE_SECONDS = int(handshake.LIFETIME.total_seconds())
-LARGEST_TOKEN = 64_000  # characters
 LONGEST_PARAMETER = 4_000  # characters
 # What a platform may say at login; sent again when the login is retried in a window of its own.
 PARAMETERS = (
@@ -50,8 +58,6 @@ PARAMETERS = (
     "client_id",
     "lti_storage_target",
 )
-_BASE64URL = re.compile("[A-Za-z0-9_-]*")
-_FRAME_NAME = re.compile("[A-Za-z0-9_.-]{1,100}")
 _RS256 = RSAAlgorithm(RSAAlgorithm.SHA256)
 _ERRORS = {
     "login_required": Refusal.PLATFORM_LOGIN_REQUIRED,
@@ -77,6 +83,9 @@ class Login:
     registration_id: int
     # The platform's frame that keeps values for us, if it offers one (1EdTech lti-cs-oidc).
     storage_target: str | None
+    # What that frame is to keep under the cookie's name, and the only origin it is told to.
+    proof: str | None
+    platform_origin: str
     # The login's own parameters, to begin again in a new window.
     parameters: Mapping[str, str]
 
@@ -91,20 +100,27 @@ def begin(parameters: Mapping[str, str], *, tool_url: str) -> Login:
     return LoginInitiation(said, tool_url).login()
 
 
-def finish(form: Mapping[str, str], cookies: Mapping[str, str], *, tool_url: str) -> Launch:
-    """Check the platform's answer. Raises LaunchRefused.
+def finish(
+    form: Mapping[str, str], cookies: Mapping[str, str], *, tool_url: str, from_our_page: bool = False
+) -> Launch:
+    """Check the platform's answer, which our page that asks for the proof may have posted (`find_question`).
+
+    Raises LaunchRefused.
 
     The nonce and a deployment seen for the first time are written in the caller's transaction. Call it
     before anything else is written: fetching a platform's keys ends the transaction (outgoing.let_go).
     """
     if form.get("error"):
-        _refuse_error(form["error"])
-    launching = LaunchMessage(form, cookies)
+        _refuse_error(form["error"], form.get("state", ""))
+    launching = LaunchMessage(form, cookies, from_our_page)
     try:
         launching.validate()
+    except LaunchRefused as refused:
+        refused.known = launching.known
+        raise
     except LtiException as error:
         # Its own validators. Their words hold no claim values; unknown ones stay out of the logs.
-        raise LaunchRefused(Refusal.CLAIM_MALFORMED, type(error).__name__) from None
+        raise LaunchRefused(Refusal.CLAIM_MALFORMED, type(error).__name__, known=launching.known) from None
     return launching.launch
 
 
@@ -169,12 +185,16 @@ class LoginInitiation(OIDCLogin):
             raise LaunchRefused(Refusal.REGISTRATION_UNKNOWN)
         platform = cast(PlatformRegistration, self.validate_oidc_login()).platform
         binder = handshake.new_binder()
+        target = platform_storage.frame_name(said["lti_storage_target"])
+        proof = platform_storage.new_proof() if target else None
         state = handshake.new_state(
             registration_id=platform.id,
             client_id=platform.client_id,
             target_link_uri=said["target_link_uri"],
             deployment_hint=said["lti_deployment_id"] or None,
             binder=binder,
+            proof=proof,
+            storage_target=target,
         )
         signed = handshake.sign(state)
         return Login(
@@ -183,7 +203,9 @@ class LoginInitiation(OIDCLogin):
             cookie_name=handshake.cookie_name(signed),
             cookie_value=binder,
             registration_id=platform.id,
-            storage_target=_frame_name(said["lti_storage_target"]),
+            storage_target=target,
+            proof=proof,
+            platform_origin=platform_storage.origin_of(platform.auth_url),
             parameters={name: value for name, value in said.items() if value},
         )
 
@@ -218,23 +240,31 @@ class LaunchMessage(MessageLaunch):
     _key_id: str
     _platform: registrations.Platform
     _deployment: int | None
+    _clock_offset: float
+    # Whose launch this is, as far as the state that we signed says.
+    known = Known()
 
-    def __init__(self, form: Mapping[str, str], cookies: Mapping[str, str]) -> None:
+    def __init__(
+        self, form: Mapping[str, str], cookies: Mapping[str, str], from_our_page: bool = False
+    ) -> None:
         super().__init__(
             Form(form), ToolConf(), NoSession(), Cookies(cookies), requests_session=outgoing.session()
         )
+        self._form, self._from_our_page = form, from_our_page
 
     def _get_request_param(self, key: str) -> str:
         return self._request.get_param(key)
 
     def validate_state(self) -> "LaunchMessage":
-        """The state is ours, in time, and this browser's (attacks 1–5, 9)."""
+        """The state is ours, in time, and this browser's by cookie or proof (attacks 1–5, 9, 58, 59)."""
         text = self._get_request_param("state")
         self._state = handshake.verify(text)
+        self.known = Known(self._state.registration_id)
         binder = self._cookie_service.get_cookie(handshake.cookie_name(text))
+        self._cookie_held = bool(binder)
         if not binder:
-            raise LaunchRefused(Refusal.COOKIE_MISSING)
-        if not handshake.is_binder(self._state, binder):
+            platform_storage.check_answer(self._form, self._state, from_our_page=self._from_our_page)
+        elif not handshake.is_binder(self._state, binder):
             raise LaunchRefused(Refusal.COOKIE_WRONG)
         return self
 
@@ -243,12 +273,12 @@ class LaunchMessage(MessageLaunch):
         token = self._get_request_param("id_token")
         if not token:
             raise LaunchRefused(Refusal.TOKEN_MISSING)
-        if len(token) > LARGEST_TOKEN:
+        if len(token) > values.LARGEST_TOKEN:
             raise LaunchRefused(Refusal.TOKEN_TOO_LARGE)
         parts = token.split(".")
         if len(parts) != 3:
             raise LaunchRefused(Refusal.TOKEN_MALFORMED, "parts")
-        header, body = _decode_object(parts[0]), _decode_object(parts[1])
+        header, body = reading.decode_object(parts[0]), reading.decode_object(parts[1])
         self._body = body
         self._jwt = cast(TJwtData, {"header": header, "body": body})
         if header.get("alg") != "RS256":
@@ -280,6 +310,7 @@ class LaunchMessage(MessageLaunch):
         if found is None:
             raise LaunchRefused(Refusal.REGISTRATION_UNKNOWN, "removed since the login")
         self._platform, self._deployment = found
+        self.known = Known(self._platform.id, deployment_id if self._deployment else "")
         if self._platform.client_id != self._state.client_id:
             raise LaunchRefused(Refusal.REGISTRATION_UNKNOWN, "changed since the login")
         reading.check_tenant(body, self._platform)
@@ -291,9 +322,10 @@ class LaunchMessage(MessageLaunch):
         content, _, signature = self._get_request_param("id_token").rpartition(".")
         key = platform_keys.find_key(self._platform, self._key_id)
         # PyJWT's RS256, without its second decoding of what validate_jwt_format has read.
-        if not _RS256.verify(content.encode(), key, _decode(signature)):
+        if not _RS256.verify(content.encode(), key, reading.decode(signature)):
             raise LaunchRefused(Refusal.SIGNATURE_WRONG)
-        reading.check_times(self._body, current_app.config["CLOCK_SKEW_SECONDS"])
+        skew: int = current_app.config["CLOCK_SKEW_SECONDS"]
+        self._clock_offset = reading.check_times(self._body, skew, begun_at=self._state.issued_at)
         return self
 
     def validate_deployment(self) -> "LaunchMessage":
@@ -301,12 +333,9 @@ class LaunchMessage(MessageLaunch):
         return self
 
     def validate_message(self) -> "LaunchMessage":
-        """Shapes first, then pylti1p3's validators, then what we can answer (attacks 33–40)."""
-        body = self._body
-        reading.check_message(body, self._state)
+        """Shapes first, then pylti1p3's validators (attacks 33–40)."""
+        reading.check_message(self._body, self._state)
         super().validate_message()
-        if body[reading.MESSAGE_TYPE] == reading.DEEP_LINKING_REQUEST:
-            raise LaunchRefused(Refusal.DEEP_LINKING_UNSUPPORTED)
         return self
 
     def save_launch_data(self) -> "LaunchMessage":
@@ -314,19 +343,24 @@ class LaunchMessage(MessageLaunch):
         body, platform = self._body, self._platform
         deployment_id = reading.read_deployment_id(body, self._state)
         launch = reading.read_launch(body, platform, self._deployment or 0, deployment_id)
+        if not self._cookie_held:
+            launch = replace(launch, cookie_held=False)
         handshake.burn(self._state)
         if self._deployment is None:
             noted = registrations.note_deployment_id(platform.id, deployment_id, reading.title_of(body))
             launch = replace(launch, deployment=noted)
-        registrations.note_launch(platform, launch.platform_family)
+        registrations.note_launch(platform, launch.platform_family, self._clock_offset)
         self.launch = launch
         return self
 
 
-def _refuse_error(error: str) -> None:
+def _refuse_error(error: str, state: str) -> None:
     """The platform sent an error instead of a token (OpenID Connect core 3.1.2.6)."""
-    known = error if re.fullmatch("[a-z_]{1,40}", error) else ""
-    raise LaunchRefused(_ERRORS.get(error, Refusal.PLATFORM_ERROR), known)
+    said = error if re.fullmatch("[a-z_]{1,40}", error) else ""
+    refused = LaunchRefused(_ERRORS.get(error, Refusal.PLATFORM_ERROR), said)
+    with suppress(LaunchRefused):
+        refused.known = Known(handshake.verify(state).registration_id)
+    raise refused
 
 
 def _check_target(target: str, tool_url: str) -> None:
@@ -347,25 +381,3 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     if "@" in parts.netloc:
         raise ValueError
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
-def _frame_name(name: str) -> str | None:
-    """A platform's storage frame; markup in its place is none (attack 60)."""
-    return name if _FRAME_NAME.fullmatch(name) else None
-
-
-def _decode(part: str) -> bytes:
-    """Strict base64url without padding (RFC 7515, section 2)."""
-    try:
-        if not _BASE64URL.fullmatch(part):
-            raise LaunchRefused(Refusal.TOKEN_MALFORMED, "characters")
-        return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-    except binascii.Error:
-        raise LaunchRefused(Refusal.TOKEN_MALFORMED, "base64") from None
-
-
-def _decode_object(part: str) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(_decode(part), type=dict)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise LaunchRefused(Refusal.TOKEN_MALFORMED, "json") from None

@@ -4,35 +4,27 @@ A roster that is not complete would end enrollments, so whatever casts a doubt r
 circles or to another host, too many of them, members without an id.
 """
 
+import hashlib
 import html
 import re
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-from typing import Any
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
 import requests
 from flask import current_app
 
-from lti_tool.database import now
-from lti_tool.lti import outgoing, tokens, values
+from lti_tool.lti import outgoing, scopes, services, values
 from lti_tool.lti.outgoing import PlatformUnavailable
 from lti_tool.lti.registrations import Platform, Registration
+from lti_tool.lti.services import NextMalformed
 
-SCOPE = "https://purl.imsglobal.org/spec/lti-nrps/scope/contextmembership.readonly"
 MEDIA_TYPE = "application/vnd.ims.lti-nrps.v2.membershipcontainer+json"
-# Seconds before each new try after 5xx and cut connections.
-BACKOFF = (0.5, 2.0)
-# How long a platform may ask us to wait (429), in seconds; past that the sync is left for later.
-LONGEST_WAIT = 30.0
-# What may be over by the next try.
-PASSING = {"connection_cut", "token_service_failed"}
 # So many pages in a row that name nobody new: the list goes on for ever.
 MOST_BARREN_PAGES = 10
+# So much of a list is held unread while it comes as last time; of more only the members are held.
+MOST_UNREAD = 50_000_000  # bytes
 MOST_ROLES, LONGEST_ROLE = 100, 500
 # Platforms that escape names for HTML in the roster, though not in launches.
 ESCAPED_IN = {"moodle"}
@@ -63,6 +55,20 @@ class Member(msgspec.Struct, frozen=True, gc=False):
     active: bool = True
 
 
+class PageSeen(NamedTuple):
+    """A page as it came, to know it again: SHA-256 of its bytes, and how many it names."""
+
+    digest: str
+    members: int
+
+
+class Roster(msgspec.Struct, frozen=True):
+    """Everybody in a context, each once; or nothing, if every page came as it was `known`."""
+
+    members: list[Member] | None
+    pages: list[PageSeen]
+
+
 class _Entry(msgspec.Struct, gc=False):
     """A member as sent; types are judged in `_read_member`, so that one odd value is named."""
 
@@ -79,43 +85,73 @@ class _Container(msgspec.Struct):
     members: list[_Entry]
 
 
-def fetch_members(
+def fetch_roster(
     registration: Registration,
     memberships_url: str,
     *,
     resource_link_id: str | None = None,
     limit: int | None = None,
+    known: Sequence[PageSeen] = (),
     on_page: OnPage | None = None,
-) -> list[Member]:
-    """Everybody in the context, each once. `limit` is the page size we ask for.
+) -> Roster:
+    """Everybody in the context. `limit` is the page size we ask for, `known` the pages of last time.
 
     Ends the open transaction before the network is asked (outgoing.let_go): commit first. `on_page` hears
     the pages and members so far. Raises PlatformUnavailable or RosterIncomplete.
     """
     platform = Platform.of(registration)
-    escaped = platform.family in ESCAPED_IN
     first = _with_query(memberships_url, {"limit": limit, "rlid": resource_link_id})
-    members: dict[str, Member] = {}
-    shared: dict[tuple[str, ...], tuple[str, ...]] = {}
-    barren = 0
-    for page, entries in enumerate(_pages(platform, first), start=1):
-        before = len(members)
+    reading = _Reading(escaped=platform.family in ESCAPED_IN)
+    # Pages that came as last time are only read once one did not.
+    unread: list[requests.Response] = []
+    digests: list[str] = []
+    for page, response in enumerate(_pages(platform, first), start=1):
+        digests.append(hashlib.sha256(response.content).hexdigest())
+        unread.append(response)
+        same = [was.digest for was in known[:page]] == digests
+        if not same or sum(len(one.content) for one in unread) > MOST_UNREAD:
+            reading.take(unread)
+        if on_page is not None:
+            on_page(page, sum(was.members for was in known[:page]) if same else len(reading.members))
+    if known and [was.digest for was in known] == digests:
+        return Roster(None, list(known))
+    reading.take(unread)
+    return Roster(list(reading.members.values()), list(map(PageSeen, digests, reading.counts)))
+
+
+class _Reading:
+    """Members as they are read, page after page."""
+
+    def __init__(self, *, escaped: bool) -> None:
+        self.members: dict[str, Member] = {}
+        # How many each page names.
+        self.counts: list[int] = []
+        self._shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._escaped = escaped
+        self._barren = 0
+
+    def take(self, pages: list[requests.Response]) -> None:
+        """Read the next pages, which are let go one by one. Raises RosterIncomplete."""
+        while pages:
+            self._take(pages.pop(0), page=len(self.counts) + 1)
+
+    def _take(self, response: requests.Response, *, page: int) -> None:
+        members, before = self.members, len(self.members)
+        entries = _read_page(response, page=page)
         for entry in entries:
-            member = _read_member(entry, shared, escaped=escaped, page=page)
+            member = _read_member(entry, self._shared, escaped=self._escaped, page=page)
             known = members.get(member.subject)
             members[member.subject] = member if known is None else _merge(known, member)
-        barren = 0 if len(members) > before else barren + 1
-        if barren == MOST_BARREN_PAGES:
+        self.counts.append(len(entries))
+        self._barren = 0 if len(members) > before else self._barren + 1
+        if self._barren == MOST_BARREN_PAGES:
             raise RosterIncomplete("too_many_pages", page=page)
         if len(members) > current_app.config["ROSTER_MAX_MEMBERS"]:
             raise RosterIncomplete("too_many_members", page=page)
-        if on_page is not None:
-            on_page(page, len(members))
-    return list(members.values())
 
 
-def _pages(platform: Platform, first: str) -> Iterator[list[_Entry]]:
-    """Page by page, so that only one is in memory as it was sent."""
+def _pages(platform: Platform, first: str) -> Iterator[requests.Response]:
+    """Page by page as sent."""
     seen: set[str] = set()
     url: str | None = first
     # Before a token is asked for: it would be for nothing.
@@ -127,62 +163,30 @@ def _pages(platform: Platform, first: str) -> Iterator[list[_Entry]]:
             raise RosterIncomplete("too_many_pages", page=len(seen))
         seen.add(url)
         response = _fetch(platform, url, page=len(seen))
-        yield _read_page(response, page=len(seen))
-        url = find_next(response.headers.get("Link", ""), url)
-        # The access token goes nowhere but where the launch said.
-        if url is not None and _origin(url) != _origin(first):
-            raise RosterIncomplete("foreign_next", page=len(seen))
+        yield response
+        try:
+            url = services.find_next(response.headers.get("Link", ""), url)
+            # The access token goes nowhere but where the launch said.
+            if url is not None and services.origin(url) != services.origin(first):
+                raise RosterIncomplete("foreign_next", page=len(seen))
+        except NextMalformed:
+            raise RosterIncomplete("next_malformed") from None
 
 
 def _fetch(platform: Platform, url: str, *, page: int) -> requests.Response:
     """One page, with patience for what passes. Raises PlatformUnavailable."""
-    waits = iter(BACKOFF)
-    renewed = False
-    while True:
-        failure: PlatformUnavailable
-        try:
-            response = _get(url, tokens.access_token(platform, SCOPE))
-            if response.status_code == 200:
-                return response
-            failure = PlatformUnavailable("roster_refused", status=response.status_code, page=page)
-            if response.status_code == 401 and not renewed:
-                tokens.access_token(platform, SCOPE, renew=True)
-                renewed = True
-                continue
-            wait = _wait(response, waits)
-        except PlatformUnavailable as error:
-            failure = PlatformUnavailable(error.reason, status=error.status, page=page)
-            wait = next(waits, None) if error.reason in PASSING else None
-        if wait is None:
-            raise failure
-        time.sleep(wait)
-
-
-def _get(url: str, token: str) -> requests.Response:
-    # on_page may have begun a transaction.
-    outgoing.let_go()
-    headers = {"Authorization": f"Bearer {token}", "Accept": MEDIA_TYPE}
-    return outgoing.session(outgoing.ROSTER_PAGE).get(url, headers=headers)
-
-
-def _wait(response: requests.Response, waits: Iterator[float]) -> float | None:
-    """Seconds to wait before the next try, None if there is none."""
-    if response.status_code == 429:
-        asked = _retry_after(response.headers.get("Retry-After", ""))
-        own = next(waits, None)
-        return None if own is None or (asked or 0) > LONGEST_WAIT else max(own, asked or 0)
-    return next(waits, None) if response.status_code >= 500 else None
-
-
-def _retry_after(text: str) -> float | None:
-    """RFC 9110, 10.2.3: seconds, or a date."""
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
     try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
-        return None
-    return (moment.replace(tzinfo=moment.tzinfo or UTC) - now()).total_seconds()
+        return services.ask(
+            platform,
+            "GET",
+            url,
+            scope=scopes.ROSTER,
+            headers={"Accept": MEDIA_TYPE},
+            limits=outgoing.ROSTER_PAGE,
+            refused="roster_refused",
+        )
+    except PlatformUnavailable as error:
+        raise PlatformUnavailable(error.reason, status=error.status, page=page) from None
 
 
 def _read_page(response: requests.Response, *, page: int) -> list[_Entry]:
@@ -262,40 +266,6 @@ def _merge(one: Member, other: Member) -> Member:
         email=first.email or second.email,
         active=first.active,
     )
-
-
-_LINK = re.compile(r'<([^<>]*)>((?:[^<"]|"[^"]*")*)')
-_PARAMETER = re.compile(r';\s*([\w*-]+)\s*=\s*(?:"([^"]*)"|([^\s;,"]*))')
-
-
-def find_next(header: str, base: str) -> str | None:
-    """The address of rel=next in a Link header (RFC 8288), or None.
-
-    Case is kept: cursors depend on it. Moodle's typographic quotes and &amp; are understood.
-    """
-    with suppress(UnicodeError):
-        # HTTP headers are read as Latin-1; quotes that are not ASCII were sent as UTF-8.
-        header = header.encode("latin-1").decode("utf-8")
-    header = re.sub("[“”„]", '"', header)
-    for address, parameters in _LINK.findall(header):
-        relations = [
-            quoted or bare for name, quoted, bare in _PARAMETER.findall(parameters) if name.lower() == "rel"
-        ]
-        # Of several rel parameters the first counts.
-        if "next" in " ".join(relations[:1]).lower().split():
-            try:
-                return urljoin(base, address.strip().replace("&amp;", "&"))
-            except ValueError:
-                raise RosterIncomplete("next_malformed") from None
-    return None
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:
-        raise RosterIncomplete("next_malformed") from None
 
 
 def _with_query(url: str, added: dict[str, Any]) -> str:

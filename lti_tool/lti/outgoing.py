@@ -73,8 +73,8 @@ def is_public(text: str) -> bool:
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
-# Names of hosts are quoted in headers of ours, where a semicolon or a space would begin something else.
-_HOST = re.compile(r"[A-Za-z0-9._:-]+")
+# Host and port are quoted in headers of ours, where a semicolon or a space would begin something else.
+_PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]*)?")
 
 
 def check_url(url: str, *, allow_private: bool) -> SplitResult:
@@ -84,7 +84,7 @@ def check_url(url: str, *, allow_private: bool) -> SplitResult:
         port = parts.port
     except ValueError:
         raise PlatformUnavailable("url_malformed") from None
-    if not _HOST.fullmatch(parts.hostname or "") or parts.username is not None or parts.password is not None:
+    if not _PLACE.fullmatch(parts.netloc):
         raise PlatformUnavailable("url_malformed")
     if allow_private and parts.scheme == "http":
         return parts

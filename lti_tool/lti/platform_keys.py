@@ -16,7 +16,7 @@ from jwt.algorithms import RSAAlgorithm
 from jwt.exceptions import InvalidKeyError
 
 from lti_tool.database import now
-from lti_tool.lti import outgoing
+from lti_tool.lti import outgoing, values
 from lti_tool.lti.outgoing import PlatformUnavailable
 from lti_tool.lti.refusal import LaunchRefused, Refusal
 from lti_tool.lti.registrations import Platform
@@ -58,6 +58,7 @@ def find_key(platform: Platform, kid: str) -> RSAPublicKey:
     key = ring.keys.get(kid)
     if key is not None and _is_younger(ring.fetched_at, FRESH):
         return key
+    asked = ring.tried_at
     failure = _refresh(ring, platform.jwks_url, waiting=key is None, kid=kid)
     key = ring.keys.get(kid)
     if key is not None and _is_younger(ring.fetched_at, STALE):
@@ -66,7 +67,24 @@ def find_key(platform: Platform, kid: str) -> RSAPublicKey:
         raise LaunchRefused(Refusal.KEY_WEAK)
     if failure or not _is_younger(ring.fetched_at, STALE):
         raise LaunchRefused(Refusal.KEYS_UNAVAILABLE, failure or "tried a moment ago")
-    raise LaunchRefused(Refusal.KEY_UNKNOWN)
+    # A platform that changed its keys within those 30 seconds: the next launch asks again.
+    raise LaunchRefused(Refusal.KEY_UNKNOWN, "tried a moment ago" if ring.tried_at == asked else "")
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """What a platform's key set says just now."""
+
+    kids: tuple[str, ...]
+    # Of keys that are too small to trust.
+    weak: tuple[str, ...]
+
+
+def look(platform: Platform) -> KeySet:
+    """Ask for the key set now, for whoever looks after the connection. Raises PlatformUnavailable."""
+    outgoing.let_go()
+    keys, weak = _fetch(platform.jwks_url)
+    return KeySet(tuple(values.text(kid, 60) or "" for kid in keys), tuple(sorted(weak)))
 
 
 def _ring(platform: Platform) -> KeyRing:

@@ -1,6 +1,7 @@
 """Why a login or a launch is refused: one code for each reason, shown to people and written to logs."""
 
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Refusal(StrEnum):
@@ -25,6 +26,11 @@ class Refusal(StrEnum):
     STATE_EXPIRED = "state_expired"
     COOKIE_MISSING = "cookie_missing"
     COOKIE_WRONG = "cookie_wrong"
+    # platform storage, where the cookie did not come back
+    STORAGE_PROOF_MISSING = "storage_proof_missing"
+    STORAGE_PROOF_WRONG = "storage_proof_wrong"
+    STORAGE_PROOF_LATE = "storage_proof_late"
+    STORAGE_PROOF_FOREIGN = "storage_proof_foreign"
     NONCE_MISSING = "nonce_missing"
     NONCE_WRONG = "nonce_wrong"
     NONCE_USED = "nonce_used"
@@ -66,10 +72,27 @@ class Refusal(StrEnum):
     DEEP_LINKING_UNSUPPORTED = "deep_linking_unsupported"
 
 
+class Known(NamedTuple):
+    """Whose launch was refused: a registration of ours, and the id of a deployment that we know."""
+
+    registration_id: int | None = None
+    deployment_id: str = ""
+
+
 class LaunchRefused(Exception):
     """A login or launch is refused. `detail` is for logs: a claim's name or a reason, never its value."""
 
-    def __init__(self, code: Refusal, detail: str = "") -> None:
+    def __init__(
+        self,
+        code: Refusal,
+        detail: str = "",
+        *,
+        clock_offset: float | None = None,
+        known: Known | None = None,
+    ) -> None:
         super().__init__(f"{code.value} ({detail})" if detail else code.value)
         self.code = code
         self.detail = detail
+        # Seconds by which the platform's clock is ahead of ours, where a signed message shows it.
+        self.clock_offset = clock_offset
+        self.known = known or Known()

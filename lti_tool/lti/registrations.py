@@ -10,7 +10,7 @@ from typing import Any
 
 from pylti1p3.registration import Registration as LibraryRegistration
 from pylti1p3.tool_config.abstract import ToolConfAbstract
-from sqlalchemy import ForeignKey, UniqueConstraint, and_, bindparam, select, update
+from sqlalchemy import JSON, ForeignKey, UniqueConstraint, and_, bindparam, select, update
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from lti_tool.database import Base, db, insert, now
@@ -19,6 +19,9 @@ from lti_tool.lti.refusal import LaunchRefused, Refusal
 
 # How old `last_launch_at` may get before a launch writes it anew: it is for people to read.
 LAUNCH_NOTED_EVERY = timedelta(minutes=10)
+# A clock that moved by so many seconds is noted before that, but not with every launch.
+OFFSET_NOTED_FROM = 5.0
+OFFSET_NOTED_EVERY = timedelta(minutes=1)
 
 
 class RegistrationExists(Exception):
@@ -44,6 +47,11 @@ class Registration(Base):
     family: Mapped[str] = mapped_column(default="")
     created_at: Mapped[datetime] = mapped_column(default=now)
     last_launch_at: Mapped[datetime | None]
+    # What the platform agreed to when it was connected by a link (registration.read_agreement); else None.
+    agreed: Mapped[Any | None] = mapped_column(JSON)
+    # Seconds by which the platform's clock is ahead of ours (below zero: behind), as its launches show.
+    clock_offset: Mapped[float | None]
+    clock_seen_at: Mapped[datetime | None]
 
     deployments: Mapped[list["Deployment"]] = relationship(
         back_populates="registration", cascade="all, delete-orphan", order_by="Deployment.id"
@@ -80,6 +88,8 @@ class Platform:
     jwks_url: str
     family: str
     last_launch_at: datetime | None
+    clock_offset: float | None
+    clock_seen_at: datetime | None
 
     @classmethod
     def of(cls, registration: Registration) -> "Platform":
@@ -232,15 +242,31 @@ def note_deployment_id(registration_id: int, deployment_id: str, title: str = ""
     return db.session.execute(query).scalar_one()
 
 
-def note_launch(platform: Platform, family: str) -> None:
-    """Remember that this platform launches, and what it calls itself; seldom, since launches are many."""
+def note_launch(platform: Platform, family: str, offset: float) -> None:
+    """Remember that this platform launches, what it calls itself and what its clock says.
+
+    Seldom, since launches are many.
+    """
     last = platform.last_launch_at
     recent = last is not None and now() - last < LAUNCH_NOTED_EVERY
-    if recent and (not family or family == platform.family):
+    if recent and (not family or family == platform.family) and not _is_new_offset(platform, offset):
         return
     db.session.execute(
         update(Registration)
         .where(Registration.id == platform.id)
-        .values(last_launch_at=now(), family=family or platform.family)
+        .values(
+            last_launch_at=now(),
+            family=family or platform.family,
+            clock_offset=offset,
+            clock_seen_at=now(),
+        )
         .execution_options(synchronize_session=False)
     )
+
+
+def _is_new_offset(platform: Platform, offset: float) -> bool:
+    """Has the clock moved since it was noted? Asked once a minute: two servers of one LMS may disagree."""
+    if platform.clock_offset is None or platform.clock_seen_at is None:
+        return True
+    moved = abs(offset - platform.clock_offset) > OFFSET_NOTED_FROM
+    return moved and now() - platform.clock_seen_at >= OFFSET_NOTED_EVERY

@@ -6,15 +6,18 @@ call of `jwt.encode`.
 """
 
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import jwt
 import msgspec
+import requests
 from flask import current_app
 
 from lti_tool.database import now
 from lti_tool.lti import keys, outgoing
+from lti_tool.lti.keys import KeyUnreadable
 from lti_tool.lti.outgoing import PlatformUnavailable
 from lti_tool.lti.registrations import Platform
 
@@ -22,6 +25,27 @@ ASSERTION_SECONDS = 300
 # A token is renewed this long before it ends, so that it does not end on its way.
 RESERVE = timedelta(seconds=60)
 LONGEST_TOKEN = 16_000  # characters
+# RFC 6749, section 5.2. Anything else that a platform calls its refusal is its own text, and stays there.
+ERRORS = {
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+}
+
+
+class TokenRefused(PlatformUnavailable):
+    """The platform gives us no token. `error` is its own word for the reason, if that is one of `ERRORS`."""
+
+    def __init__(self, error: str, *, status: int) -> None:
+        super().__init__("token_refused", status=status)
+        self.error = error
+
+
+class _Refusal(msgspec.Struct):
+    error: Any = None
 
 
 class _Grant(msgspec.Struct):
@@ -29,6 +53,8 @@ class _Grant(msgspec.Struct):
 
     access_token: str
     expires_in: Any = 3600
+    # What was granted, where that is less than what was asked for.
+    scope: Any = None
 
 
 def access_token(platform: Platform, scope: str, *, renew: bool = False) -> str:
@@ -47,7 +73,42 @@ def access_token(platform: Platform, scope: str, *, renew: bool = False) -> str:
     return token
 
 
+def granted_scopes(platform: Platform, scopes: Sequence[str]) -> frozenset[str]:
+    """Which of `scopes` the platform grants just now. Raises PlatformUnavailable.
+
+    Some narrow a request silently, some refuse it whole: then each scope is asked for by itself.
+    """
+    try:
+        return _granted(platform, scopes)
+    except TokenRefused as refused:
+        if refused.error != "invalid_scope" or len(scopes) == 1:
+            raise
+    found: set[str] = set()
+    for scope in scopes:
+        try:
+            found |= _granted(platform, [scope])
+        except TokenRefused as refused:
+            if refused.error != "invalid_scope":
+                raise
+    return frozenset(found)
+
+
+def _granted(platform: Platform, scopes: Sequence[str]) -> frozenset[str]:
+    said = _request(platform, " ".join(scopes)).scope
+    # RFC 6749, section 5.1: left out where it is what was asked for.
+    return frozenset(scopes) & frozenset(said.split()) if isinstance(said, str) else frozenset(scopes)
+
+
 def _ask(platform: Platform, scope: str) -> tuple[str, datetime]:
+    grant = _request(platform, scope)
+    token = grant.access_token
+    if not token or len(token) > LONGEST_TOKEN or not (token.isascii() and token.isprintable()):
+        raise PlatformUnavailable("token_malformed")
+    return token, now() + timedelta(seconds=_seconds(grant.expires_in)) - RESERVE
+
+
+def _request(platform: Platform, scope: str) -> _Grant:
+    """One request for a token. Raises PlatformUnavailable."""
     form = {
         "grant_type": "client_credentials",
         "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
@@ -56,14 +117,21 @@ def _ask(platform: Platform, scope: str) -> tuple[str, datetime]:
     }
     outgoing.let_go()
     response = outgoing.session().post(platform.token_url, data=form, headers={"Accept": "application/json"})
+    if 200 < response.status_code < 500:
+        raise TokenRefused(_error(response), status=response.status_code)
     if response.status_code != 200:
-        reason = "token_refused" if response.status_code < 500 else "token_service_failed"
-        raise PlatformUnavailable(reason, status=response.status_code)
+        raise PlatformUnavailable("token_service_failed", status=response.status_code)
     grant: _Grant = outgoing.read_json(response, _Grant)
-    token = grant.access_token
-    if not token or len(token) > LONGEST_TOKEN or not (token.isascii() and token.isprintable()):
-        raise PlatformUnavailable("token_malformed")
-    return token, now() + timedelta(seconds=_seconds(grant.expires_in)) - RESERVE
+    return grant
+
+
+def _error(response: requests.Response) -> str:
+    """The platform's own word for its refusal, if it is one that everybody knows."""
+    try:
+        said = outgoing.read_json(response, _Refusal).error
+    except PlatformUnavailable:
+        return ""
+    return said if isinstance(said, str) and said in ERRORS else ""
 
 
 def _assertion(platform: Platform) -> str:
@@ -78,7 +146,11 @@ def _assertion(platform: Platform) -> str:
         "exp": moment + ASSERTION_SECONDS,
         "jti": secrets.token_urlsafe(24),
     }
-    return jwt.encode(message, key.open(), algorithm="RS256", headers={"kid": key.kid})
+    try:
+        private = key.open()
+    except KeyUnreadable:
+        raise PlatformUnavailable("own_key_unreadable") from None
+    return jwt.encode(message, private, algorithm="RS256", headers={"kid": key.kid})
 
 
 def _seconds(said: Any) -> int:

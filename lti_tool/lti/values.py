@@ -11,6 +11,7 @@ _UNSUBSTITUTED = re.compile(r"\$[A-Z]\w*(\.\w+)*")
 _SUSPICIOUS = {"", " ", "$"}
 # 1EdTech bounds subject, deployment, context and resource link ids alike.
 ID_LENGTH = 255
+LARGEST_TOKEN = 64_000  # characters
 
 
 class ValueRefused(ValueError):

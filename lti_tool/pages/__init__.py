@@ -11,7 +11,9 @@ from werkzeug.routing import IntegerConverter, Map
 
 from lti_tool import database, settings
 from lti_tool.pages import (
+    connecting,
     courses,
+    doctor,
     errors,
     framing,
     health,
@@ -20,7 +22,11 @@ from lti_tool.pages import (
     launch,
     limits,
     lms,
+    lms_courses,
+    picking,
     plans,
+    registering,
+    role_maps,
     rooms,
     roster,
     sign_in,
@@ -54,13 +60,19 @@ def init_app(app: Flask) -> None:
     limits.init_app(app)
     errors.init_app(app)
     for module in (
+        connecting,
         courses,
+        doctor,
         health,
         invitations,
         inviting,
         launch,
         lms,
+        lms_courses,
+        picking,
         plans,
+        registering,
+        role_maps,
         rooms,
         roster,
         sign_in,
@@ -70,6 +82,10 @@ def init_app(app: Flask) -> None:
         app.register_blueprint(module.pages)
     # What a platform posts carries no token of ours: the signed state and the id_token speak for it.
     csrf.exempt(launch.pages)
+    # Nor does what an LMS's frame posts when it registers us: a signed field speaks for it, without a cookie.
+    csrf.exempt(registering.pages)
+    # What an LMS's frame posts when rooms are chosen carries a sealed field, for the same reason.
+    csrf.exempt(picking.pages)
     # A ticket speaks for itself, in a window that has no cookie of ours yet.
     csrf.exempt(windows.open_window)
     app.url_defaults(_stamp)
@@ -121,7 +137,7 @@ def _begin() -> None:
     if not reads and request.blueprint != "launch" and any("\0" in text for text in request.form.values()):
         raise BadRequest
     g.session = g.user = g.account = None
-    if request.endpoint == "static" or request.blueprint in ("launch", "health"):
+    if request.endpoint == "static" or request.blueprint in ("launch", "registering", "health"):
         return
     visitor.load()
     if reads:

@@ -1,26 +1,40 @@
-"""Connecting an LMS by hand: the form, what each LMS calls things, and our own values to paste."""
+"""Connecting an LMS: a one-use link to open there, or its values typed in by hand."""
 
 import re
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from flask import current_app, url_for
+from flask import Blueprint, Response, current_app, flash, g, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext
 from flask_wtf import FlaskForm
+from werkzeug.exceptions import NotFound
 from wtforms import Field, StringField, TextAreaField
 from wtforms.validators import DataRequired, Length, Optional, ValidationError
 
+from lti_tool.classroom import access, connecting, platforms
+from lti_tool.classroom.connecting import RegistrationLink
+from lti_tool.classroom.platforms import ClientTaken
+from lti_tool.classroom.roster import PLATFORM_NAMES
+from lti_tool.database import db
 from lti_tool.lti import outgoing
+from lti_tool.lti.clouds import CLOUDS, Cloud, is_audience_of
 from lti_tool.lti.outgoing import PlatformUnavailable
+from lti_tool.lti.registration import Configuration
+from lti_tool.lti.registrations import Registration, RegistrationExists
+from lti_tool.pages import registration_words, visitor
+from lti_tool.pages.visitor import allowed
+
+pages = Blueprint("connecting", __name__)
 
 MOST_DEPLOYMENTS = 50
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of LMS: its menu words, and values that are the same at every one of its kind."""
+    """One kind of LMS: its menu words, and what it calls the values to copy."""
 
     name: str
     title: str
@@ -28,7 +42,11 @@ class Kind:
     # Field name → what that LMS calls it.
     labels: dict[str, str] = field(default_factory=dict)
     examples: dict[str, str] = field(default_factory=dict)
-    preset: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def clouds(self) -> list[Cloud]:
+        """The hosted clouds of this kind, the usual one first."""
+        return [cloud for cloud in CLOUDS.values() if cloud.kind == self.name]
 
 
 KINDS = {
@@ -37,7 +55,7 @@ KINDS = {
         Kind(
             "moodle",
             "Moodle",
-            lazy_gettext("A tool set up by hand, then six values to copy."),
+            lazy_gettext("Paste one link. 2 minutes."),
             labels={
                 "issuer": "Platform ID",
                 "client_id": "Client ID",
@@ -56,16 +74,14 @@ KINDS = {
         Kind(
             "canvas",
             "Canvas",
-            lazy_gettext("A developer key, then a client ID and a deployment ID."),
+            lazy_gettext("A link, or a JSON file and then a client ID."),
             labels={"client_id": "Client ID", "deployments": "Deployment Id"},
-            preset={
-                "issuer": "https://canvas.instructure.com",
-                "auth_url": "https://sso.canvaslms.com/api/lti/authorize_redirect",
-                "token_url": "https://sso.canvaslms.com/login/oauth2/token",
-                "jwks_url": "https://sso.canvaslms.com/api/lti/security/jwks",
-            },
         ),
-        Kind("other", "Other", lazy_gettext("Brightspace, Blackboard, Open edX, Sakai and others.")),
+        Kind(
+            "other",
+            lazy_gettext("your LMS"),
+            lazy_gettext("Brightspace, Blackboard, Open edX, Sakai and others."),
+        ),
     )
 }
 
@@ -79,6 +95,76 @@ def our_values() -> list[tuple[str, str, str]]:
         ("our-redirect", _("Redirect URL"), public + url_for("launch.launch")),
         ("our-keys", _("Public keyset URL (JWKS)"), public + url_for("launch.jwks")),
     ]
+
+
+# --- the link ----------------------------------------------------------------------------
+
+
+@pages.after_request
+def vary(response: Response) -> Response:
+    """Every address here answers a page or, for htmx, a part of it."""
+    response.vary.add("HX-Request")
+    return response
+
+
+@pages.post("/lms/connect/links")
+@allowed(access.can_manage_platforms)
+def make_link() -> ResponseReturnValue:
+    """A new link, shown in this answer and never again."""
+    kind = chosen_kind()
+    link, token = connecting.make_link(g.account, kind.name, by=g.user)
+    db.session.commit()
+    address = current_app.config["PUBLIC_URL"] + url_for("registering.ask", token=token)
+    if visitor.wants_fragment():
+        return render_template(
+            "lms/_made.html",
+            kind=kind,
+            link=link,
+            address=address,
+            others=connecting.open_links(g.account),
+        )
+    return show(link=link, address=address)
+
+
+@pages.get("/lms/connect/<int:link_id>/state")
+@allowed(access.can_manage_platforms)
+def state(link_id: int) -> ResponseReturnValue:
+    """What became of a link so far; asked every three seconds while it is open."""
+    link = _find_link(link_id)
+    kind = KINDS.get(link.kind, KINDS["other"])
+    listed = "listed" in request.args
+    shown = {"link": link, "kind": kind, "faults": registration_words.FAULTS}
+    if not visitor.wants_fragment():
+        return render_template("lms/link.html", **shown)
+    if link.open:
+        return render_template("lms/_state.html", **shown, listed=1 if listed else None)
+    # 286 tells htmx to ask no more.
+    if not listed:
+        return render_template("lms/_state.html", **shown), 286
+    return render_template("lms/_settled.html", **shown, others=connecting.open_links(g.account)), 286
+
+
+@pages.post("/lms/connect/<int:link_id>/withdraw")
+@allowed(access.can_manage_platforms)
+def withdraw(link_id: int) -> ResponseReturnValue:
+    """A link that nobody may use any more."""
+    link = _find_link(link_id)
+    if not link.open:
+        raise NotFound
+    connecting.withdraw(link, by=g.user)
+    flash(_("The link is withdrawn. Nobody can connect an LMS with it."), "open")
+    db.session.commit()
+    return redirect(url_for("lms.connect"), 303)
+
+
+def _find_link(link_id: int) -> RegistrationLink:
+    link = connecting.find_link(visitor.somebody().account_id, link_id)
+    if link is None:
+        raise NotFound
+    return link
+
+
+# --- by hand -----------------------------------------------------------------------------
 
 
 def _stripped(text: str | None) -> str | None:
@@ -160,6 +246,11 @@ class ConnectForm(FlaskForm):  # type: ignore[misc]
             if len(one) > 255 or not (one.isascii() and one.isprintable()):
                 raise ValidationError(_("“%(id)s” cannot be a deployment ID.", id=one[:40]))
 
+    def validate_token_audience(self, field: Field) -> None:
+        """Not another platform's: to that one our assertion would say the same."""
+        if not is_audience_of(field.data, self.token_url.data or ""):
+            raise ValidationError(_("It has to be on the same host as the access token URL."))
+
     def deployment_ids(self) -> list[str]:
         """The lines that say something, each once."""
         lines = (line.strip() for line in (self.deployments.data or "").splitlines())
@@ -168,11 +259,98 @@ class ConnectForm(FlaskForm):  # type: ignore[misc]
     def values(self) -> dict[str, Any]:
         """What is stored of the registration."""
         names = ("name", "issuer", "client_id", "auth_url", "token_url", "jwks_url")
-        return {name: self[name].data for name in names} | {
+        said = {name: self[name].data for name in names} | {
             "token_audience": self.token_audience.data or None
         }
+        # Blackboard's keys lie under the client ID.
+        return said | {"jwks_url": said["jwks_url"].replace("{client_id}", quote(said["client_id"], safe=""))}
+
+
+def chosen_kind() -> Kind:
+    """The kind of LMS that the address names."""
+    return KINDS.get(request.args.get("lms", ""), KINDS["moodle"])
+
+
+def chosen_cloud(kind: Kind) -> Cloud | None:
+    """The hosted cloud that the address names; Canvas is one unless said otherwise."""
+    wish = CLOUDS.get(request.args.get("cloud", ""))
+    if wish is not None and wish.kind == kind.name:
+        return wish
+    return CLOUDS["canvas"] if kind.name == "canvas" else None
+
+
+def preset(kind: Kind) -> dict[str, str]:
+    """What the form begins with: what is the same for everybody in this cloud."""
+    cloud = chosen_cloud(kind)
+    if cloud is None:
+        return {"name": kind.title if kind.name != "other" else ""}
+    names = ("issuer", "auth_url", "token_url", "jwks_url", "token_audience")
+    return {"name": cloud.title} | {name: getattr(cloud, name) for name in names}
+
+
+def show(
+    *, form: ConnectForm | None = None, link: RegistrationLink | None = None, address: str = ""
+) -> ResponseReturnValue:
+    """The page, or its part for a kind of LMS."""
+    kind = chosen_kind()
+    # What another form of the page posted is not for this one.
+    form = form or ConnectForm(formdata=None, data=preset(kind))
+    part = visitor.wants_fragment() and request.headers.get("HX-Target") == "how"
+    return render_template(
+        "lms/_how.html" if part else "lms/connect.html",
+        form=form,
+        kind=kind,
+        kinds=KINDS.values(),
+        cloud=chosen_cloud(kind),
+        by_hand=bool(form.errors) or "cloud" in request.args,
+        ours=our_values(),
+        canvas_url=current_app.config["PUBLIC_URL"] + url_for("registering.canvas_key"),
+        link=link,
+        address=address,
+        others=connecting.open_links(g.account),
+    ), 422 if form.errors else 200
+
+
+def connect_by_hand() -> ResponseReturnValue:
+    """Connect what was typed in, or say what is wrong with it."""
+    form = ConnectForm(data=preset(chosen_kind()))
+    if form.validate_on_submit():
+        try:
+            platforms.connect_by_hand(g.account, form.values(), form.deployment_ids(), by=g.user)
+        except ClientTaken:
+            form.client_id.errors = [
+                _(
+                    "The LMS of another institution here knows Doorlist by this client ID. Nothing was "
+                    "connected. Add Doorlist to your LMS as a new tool."
+                )
+            ]
+        except RegistrationExists:
+            form.client_id.errors = [
+                _(
+                    "This issuer and client ID are connected already, and are never overwritten. "
+                    "Nothing was changed."
+                )
+            ]
+        else:
+            db.session.commit()
+            flash(
+                _("%(lms)s is connected. The first launch shows whether all is well.", lms=form.name.data),
+                "open",
+            )
+            return redirect(url_for("lms.overview"), 303)
+    return show(form=form)
 
 
 def host_of(url: str) -> str:
     """The host people know an LMS by."""
     return urlsplit(url).hostname or url
+
+
+def place_of(lms: Registration | Configuration) -> str:
+    """An LMS by its product and host, as “Moodle · lms.example.edu”."""
+    name = PLATFORM_NAMES.get(lms.family.lower(), lms.name)
+    host = lms.host if isinstance(lms, Configuration) else host_of(lms.issuer)
+    return host if name == host else f"{name} · {host}"
+
+
+pages.add_app_template_filter(place_of, "platform_place")

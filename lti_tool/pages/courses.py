@@ -10,9 +10,10 @@ from flask_wtf import FlaskForm
 from wtforms import StringField, TextAreaField
 from wtforms.validators import InputRequired, Length
 
-from lti_tool.classroom import access, courses, rooms, roster, syncs
+from lti_tool.classroom import access, allotment, copies, courses, moves, rooms, roster, syncs
 from lti_tool.classroom.access import Gate
 from lti_tool.classroom.accounts import Role
+from lti_tool.classroom.copies import Offer
 from lti_tool.classroom.courses import Course
 from lti_tool.database import db
 from lti_tool.pages import visitor
@@ -59,7 +60,7 @@ def directory() -> ResponseReturnValue:
         "instructors": courses.instructors_of(ids),
         "inside": rooms.count_present(ids),
         "gates": gates,
-        "free": len(courses.free_plans(g.account.id)) if access.can_give_plans(g.user) else 0,
+        "free": len(allotment.free_plans(g.account.id)) if access.can_give_plans(g.user) else 0,
     }
     fragment = visitor.wants_fragment() and request.headers.get("HX-Target") == "cards"
     response = make_response(
@@ -103,7 +104,9 @@ def describe(course_id: int) -> ResponseReturnValue:
         )
         db.session.commit()
         return redirect(url_for(".show", course_id=course_id), 303)
-    return render_template("courses/form.html", form=form, course=course), 422 if form.errors else 200
+    return render_template(
+        "courses/form.html", form=form, course=course, behind=moves.list_behind(course)
+    ), 422 if form.errors else 200
 
 
 @pages.get("/courses/<int:course_id>")
@@ -111,7 +114,10 @@ def describe(course_id: int) -> ResponseReturnValue:
 def show(course_id: int) -> ResponseReturnValue:
     """A course: its door, and for staff plan and roster at a glance."""
     course = visitor.find_course(course_id)
-    return render_template("courses/course.html", **door_facts(course))
+    facts = door_facts(course)
+    return render_template(
+        "courses/course.html", **facts, copy_offer=_copy_offer(course) if facts["staff"] else None
+    )
 
 
 @pages.get("/courses/<int:course_id>/door")
@@ -151,3 +157,9 @@ def door_facts(course: Course) -> dict[str, Any]:
         "last_meeting": rooms.last_ended(course) if staff else None,
         "room_name": _("room-%(id)s", id=course.id),
     }
+
+
+def _copy_offer(course: Course) -> Offer | None:
+    """What the course can take over from a course whose staff the person is too."""
+    offer = copies.find_offer(course)
+    return offer if offer and access.can_take_over_from(g.user, offer.origin) else None

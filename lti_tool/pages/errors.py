@@ -19,18 +19,24 @@ from werkzeug.exceptions import (
 )
 
 from lti_tool import logs
+from lti_tool.classroom import outcomes
 from lti_tool.classroom.courses import PlanNotInForce, PlanTaken
 from lti_tool.classroom.invitations import InvitationExpired, InvitationSpent, InvitationUnknown
+from lti_tool.classroom.moves import AlreadyThere
 from lti_tool.classroom.people import LastOwner
+from lti_tool.classroom.placements import PickingRefused, PickingStale
 from lti_tool.classroom.platforms import NoAdminLeft
+from lti_tool.classroom.role_changes import RoleMapMoved
 from lti_tool.classroom.roster import DeploymentPending, NoContext, NoCourseRole
 from lti_tool.classroom.sessions import CodeSpent, TicketSpent
 from lti_tool.classroom.syncs import NothingToUndo, SyncImpossible, SyncNotHeld
 from lti_tool.database import db, now
 from lti_tool.lti.refusal import LaunchRefused
-from lti_tool.pages import framing, refusals, visitor, words
+from lti_tool.lti.registration import RegistrationRefused
+from lti_tool.pages import framing, refusals, registration_words, visitor, words
 from lti_tool.pages.refusals import Mender
 from lti_tool.pages.visitor import SignInNeeded
+from lti_tool.pages.windows import CookiesWithheld
 
 SUPPORT = lazy_gettext("Send this code to your institution’s support. It holds no personal data.")
 
@@ -57,7 +63,7 @@ class ErrorPage:
 
 
 MENDERS = {
-    Mender.YOU: lazy_gettext("If it keeps happening, send this code to your institution’s support."),
+    Mender.YOU: SUPPORT,
     Mender.LMS_ADMIN: lazy_gettext(
         "Your LMS administrator can mend this. Send them this code; it holds no personal data."
     ),
@@ -134,11 +140,40 @@ PAGES: dict[type[Exception], Callable[[], ErrorPage]] = {
             " in. Ask to be enrolled in the course in your LMS, then open it again."
         ),
     ),
+    PickingStale: _page(
+        "picking_stale",
+        410,
+        lazy_gettext("This page is too old to choose on"),
+        lazy_gettext(
+            "It is good for an hour, and only as long as your LMS is connected. Nothing was added. Go back to"
+            " the course and add the content again."
+        ),
+    ),
+    AlreadyThere: _page(
+        "lms_course_there",
+        409,
+        lazy_gettext("This LMS course has a room in that course already"),
+        lazy_gettext("Nothing was moved. Choose another course."),
+    ),
     TicketSpent: _page(
         "ticket_spent",
         403,
         lazy_gettext("This button was used or has gone stale"),
-        lazy_gettext("It works once and for 30 seconds. Close this window and press the button again."),
+        lazy_gettext(
+            "It works once and for a short time. Close this window and press the button again, or open the"
+            " activity in your LMS again."
+        ),
+    ),
+    # Blocked even where no frame is in the way: only the browser's settings can mend it.
+    CookiesWithheld: _page(
+        "cookies_withheld",
+        403,
+        lazy_gettext("Your browser keeps no cookies of Doorlist"),
+        lazy_gettext(
+            "Without a cookie Doorlist cannot remember who you are, not even in a window of its own. Nothing"
+            " is wrong with your account. Allow cookies for this address in your browser’s settings, then"
+            " open the activity in your LMS again."
+        ),
     ),
     PlanTaken: _page(
         "plan_taken",
@@ -166,6 +201,12 @@ PAGES: dict[type[Exception], Callable[[], ErrorPage]] = {
             "Everybody who is an admin here is one only by this LMS’s word. Make somebody an admin by hand "
             "first. Nothing was changed."
         ),
+    ),
+    RoleMapMoved: _page(
+        "role_map_moved",
+        409,
+        lazy_gettext("This role map was changed meanwhile"),
+        lazy_gettext("Nothing was changed. Open the role map again and look at what it says now."),
     ),
     SyncImpossible: _page(
         "no_roster",
@@ -196,6 +237,8 @@ def init_app(app: Flask) -> None:
     for kind, make in PAGES.items():
         app.register_error_handler(kind, lambda error, make=make: answer(make()))
     app.register_error_handler(LaunchRefused, refused)
+    app.register_error_handler(RegistrationRefused, registration_refused)
+    app.register_error_handler(PickingRefused, picking_refused)
     app.register_error_handler(SignInNeeded, sign_in_needed)
     app.register_error_handler(InvitationUnknown, invitation_unknown)
     app.register_error_handler(InvitationSpent, invitation_spent)
@@ -205,7 +248,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(InternalServerError, unexpected)
 
 
-def answer(page: ErrorPage) -> Response:
+def answer(page: ErrorPage, template: str = "errors/error.html", **more: Any) -> Response:
     """Render an error page; whatever the transaction held is gone."""
     account = g.get("account")
     db.session.rollback()
@@ -213,9 +256,10 @@ def answer(page: ErrorPage) -> Response:
         # Who asks may have been signed out or deleted meanwhile, and nothing read before holds any more.
         visitor.load()
         g.account = account
+    framing.let_platform()
     logs.event("refused", code=page.code, status=page.status)
     moment = words.moment(now())
-    response = make_response(render_template("errors/error.html", page=page, moment=moment), page.status)
+    response = make_response(render_template(template, page=page, moment=moment, **more), page.status)
     if request.headers.get("HX-Request") == "true":
         # A fragment must not swallow a whole page: htmx loads the error as a page of its own.
         response.headers["HX-Retarget"] = "body"
@@ -224,19 +268,36 @@ def answer(page: ErrorPage) -> Response:
 
 def refused(error: LaunchRefused) -> Response:
     """A login or launch that does not hold."""
-    said = refusals.REFUSALS[error.code]
-    logs.event("launch_refused", code=error.code, detail=error.detail)
-    if "frame_ancestors" not in g:
-        g.frame_ancestors = framing.of_platform(request.values.get("iss", ""), request.form.get("state", ""))
-    return answer(
-        ErrorPage(
-            str(error.code.value),
-            said.status,
-            said.title,
-            f"{said.happened} {said.advice}",
-            MENDERS[said.mender],
-        )
+    said = refusals.words(error)
+    logs.event("launch_refused", code=error.code, detail=error.detail, clock_offset=error.clock_offset)
+    text = " ".join(filter(None, (str(said.happened), refusals.clock(error.clock_offset), str(said.advice))))
+    page = answer(ErrorPage(str(error.code.value), said.status, said.title, text, MENDERS[said.mender]))
+    # For whoever looks after the LMS; what the launch itself wrote is gone.
+    db.session.rollback()
+    if outcomes.note_refusal(error):
+        db.session.commit()
+    return page
+
+
+def registration_refused(error: RegistrationRefused) -> Response:
+    """A link that was opened in an LMS came to nothing; its page notes that for whoever waits elsewhere."""
+    said = registration_words.FAULTS[error.code]
+    code = f"{error.code.value} ({error.detail})" if error.detail else error.code.value
+    page = ErrorPage(error.code.value, said.status, said.title, said.text)
+    return answer(page, "registering/refused.html", told=code)
+
+
+def picking_refused(error: PickingRefused) -> Response:
+    """A student would place rooms; the way back tells the LMS that nothing was chosen."""
+    # Who arrived is forgotten with the transaction.
+    g.user = None
+    page = ErrorPage(
+        "picking_not_allowed",
+        403,
+        _("Only teachers add rooms to a course"),
+        _("Your LMS says that you are not one of this course. Nothing was added."),
     )
+    return answer(page, "picking/refused.html", return_url=error.return_url, response=error.answer)
 
 
 def sign_in_needed(error: SignInNeeded) -> Response:

@@ -1,8 +1,9 @@
 """The launch: login initiation, the small page before the authorization request, and the arrival.
 
 Login (/lti/login) answers with a page, not a redirect: it first finds out whether our cookie comes back
-from inside the frame. If not, the way on is a window of its own, before the platform's one-use hint is
-spent.
+from inside the frame, or the LMS's page keeps a proof for us. If neither, the way on is a window of its own,
+before the platform's one-use hint is spent. Where a proof spoke for the browser, no session would hold in the
+frame: the launch answers with the course's door, and everything else opens in a window of its own.
 """
 
 from datetime import timedelta
@@ -24,14 +25,16 @@ from sqlalchemy.exc import IntegrityError
 from werkzeug.wrappers import Response as AnyResponse
 
 from lti_tool import logs
-from lti_tool.classroom import access, roster, sessions
-from lti_tool.classroom.roster import Arrival, DeploymentPending
-from lti_tool.classroom.sessions import Kind
+from lti_tool.classroom import access, outcomes, roster, sessions
+from lti_tool.classroom.courses import Course
+from lti_tool.classroom.roster import Arrival, DeploymentPending, NoContext, NoCourseRole
+from lti_tool.classroom.sessions import Kind, Session
 from lti_tool.database import db
 from lti_tool.lti import keys
 from lti_tool.lti import launch as lti
-from lti_tool.pages import framing, limits, visitor
+from lti_tool.pages import framing, limits, picking, visitor
 from lti_tool.pages.limits import limiter
+from lti_tool.pages.windows import CookiesWithheld
 
 pages = Blueprint("launch", __name__, url_prefix="/lti")
 
@@ -45,12 +48,13 @@ def login() -> Response:
     """Third-party login initiation (1EdTech security framework, 5.1.1.1). Writes nothing."""
     login = lti.begin(request.values, tool_url=current_app.config["PUBLIC_URL"])
     g.frame_ancestors = framing.origins([login.parameters["iss"], login.authorization_url])
+    # A session needs a cookie in any case, and its own window should say soon if it has none.
+    again = {name: said for name, said in login.parameters.items() if name != "lti_storage_target"}
     response = make_response(
         render_template(
             "launch/login.html",
             login=login,
-            again=f"{url_for('.login')}?{urlencode(login.parameters)}",
-            framed_now=request.headers.get("Sec-Fetch-Dest") == "iframe",
+            again=f"{url_for('.login')}?{urlencode(again)}",
         )
     )
     response.set_cookie(
@@ -75,7 +79,14 @@ def cookie_held(name: str) -> Response:
 @pages.post("/launch")
 @limiter.limit(limits.launches)
 def launch() -> AnyResponse:
-    """The platform's answer: check it, burn its nonce, let the person arrive, sign them in."""
+    """The platform's answer: check it, burn its nonce, let the person arrive, sign them in.
+
+    Without our cookie it is first asked of the LMS's page whether the launch began in this browser.
+    """
+    question = lti.find_question(request.form, request.cookies)
+    if question is not None:
+        g.frame_ancestors = framing.origins([question.issuer, question.auth_url])
+        return make_response(render_template("launch/proof.html", question=question))
     for attempt in range(TRIES):
         try:
             return _arrive()
@@ -87,16 +98,32 @@ def launch() -> AnyResponse:
 
 
 def _arrive() -> AnyResponse:
-    checked = lti.finish(request.form, request.cookies, tool_url=current_app.config["PUBLIC_URL"])
+    checked = lti.finish(
+        request.form,
+        request.cookies,
+        tool_url=current_app.config["PUBLIC_URL"],
+        from_our_page=_is_from_our_page(),
+    )
     try:
         arrival = roster.arrive(checked)
     except DeploymentPending:
         # The deployment was noted, so that an admin can approve it.
+        outcomes.note(checked.registration_id, checked.deployment_id, "deployment_pending")
         db.session.commit()
         raise
+    except (NoContext, NoCourseRole) as refused:
+        db.session.rollback()
+        code = "context_missing" if isinstance(refused, NoContext) else "no_course_role"
+        if outcomes.note(checked.registration_id, checked.deployment_id, code):
+            db.session.commit()
+        raise
+    if checked.deep_linking is not None:
+        return picking.offer(checked, arrival)
     lifetime = _lifetime(arrival)
     framed = request.headers.get("Sec-Fetch-Dest", "iframe") != "document"
-    _, token = sessions.start(
+    if not framed and not checked.cookie_held:
+        raise CookiesWithheld
+    session, token = sessions.start(
         arrival.user,
         Kind.LAUNCH,
         lifetime=lifetime,
@@ -105,6 +132,8 @@ def _arrive() -> AnyResponse:
         framed=framed,
         locale=checked.locale or "",
     )
+    if not checked.cookie_held:
+        return _show_door(session, arrival.course)
     course_id, user_id = arrival.course.id, arrival.user.id
     db.session.commit()
     logs.event("launch", registration=checked.registration_id, course=course_id, user=user_id)
@@ -118,6 +147,37 @@ def _arrive() -> AnyResponse:
         partitioned=True,
     )
     return visitor.sign_in(response, token, Kind.LAUNCH, lifetime=lifetime)
+
+
+def _show_door(session: Session, course: Course) -> Response:
+    """The frame keeps no cookie: its page is the door, and a ticket leads into a window of our own.
+
+    The session's token is told to nobody; the window gets one of its own for the ticket.
+    """
+    ticket = sessions.issue_ticket(session, sessions.PAGE_TICKET_LIFETIME)
+    g.session, g.user, g.account = session, session.user, session.user.account
+    g.frame_ancestors = framing.ancestors(g.account.id)
+    page = render_template(
+        "launch/door.html",
+        course=course,
+        gate=access.room_gate(g.user, course),
+        platform=roster.lms_name(session.registration) if session.registration else "",
+        ticket=ticket,
+        following=url_for("windows.enter_window", next=url_for("courses.show", course_id=course.id)),
+        seconds=int(sessions.PAGE_TICKET_LIFETIME.total_seconds()),
+    )
+    registration_id, course_id, user_id = session.registration_id, course.id, g.user.id
+    db.session.commit()
+    logs.event("launch", registration=registration_id, course=course_id, user=user_id, storage=True)
+    return make_response(page)
+
+
+def _is_from_our_page() -> bool:
+    """Was the launch posted by a page of ours? Only such a one may bring a proof."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    return request.headers.get("Origin", "").partition("://")[2] == request.host
 
 
 def _lifetime(arrival: Arrival) -> timedelta:

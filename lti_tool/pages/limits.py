@@ -84,6 +84,11 @@ def sign_ins() -> str:
     return str(current_app.config["LIMIT_SIGN_IN"])
 
 
+def registrations() -> str:
+    """For opening an LMS's registration link and answering it; each asks the LMS something."""
+    return str(current_app.config["LIMIT_REGISTRATION"])
+
+
 def invitations() -> str:
     """For opening and answering invitations."""
     return str(current_app.config["LIMIT_INVITATION"])

@@ -7,14 +7,12 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from werkzeug.exceptions import NotFound
 
-from lti_tool.classroom import access, accounts, platforms
+from lti_tool.classroom import access, accounts, checkups, platforms, role_changes
 from lti_tool.classroom.accounts import Connection
-from lti_tool.classroom.platforms import Tie
 from lti_tool.classroom.roster import lms_name
 from lti_tool.database import db
-from lti_tool.lti.registrations import Deployment, RegistrationExists
-from lti_tool.pages import connecting, visitor
-from lti_tool.pages.connecting import KINDS, ConnectForm
+from lti_tool.lti.registrations import Deployment
+from lti_tool.pages import connecting
 from lti_tool.pages.visitor import allowed
 
 pages = Blueprint("lms", __name__)
@@ -33,47 +31,30 @@ def vary(response: Response) -> Response:
 @allowed(access.can_manage_platforms)
 def overview() -> ResponseReturnValue:
     """Where people launch from, and what waits for an admin."""
+    ties = platforms.list_ties(g.account)
     return render_template(
         "lms/overview.html",
-        ties=platforms.list_ties(g.account),
+        ties=ties,
         waiting=accounts.waiting_deployments(g.account),
+        checkups=checkups.checkups([tie.connection for tie in ties]),
     )
 
 
 # --- connecting --------------------------------------------------------------------------
 
 
-@pages.route("/lms/connect", methods=["GET", "POST"])
+@pages.get("/lms/connect")
 @allowed(access.can_manage_platforms)
 def connect() -> ResponseReturnValue:
-    """Our values to paste into the LMS, and the LMS's to paste here."""
-    kind = KINDS.get(request.args.get("lms", ""), KINDS["moodle"])
-    form = ConnectForm(data={"name": kind.title if kind.name != "other" else "", **kind.preset})
-    if form.validate_on_submit():
-        try:
-            platforms.connect_by_hand(g.account, form.values(), form.deployment_ids(), by=g.user)
-        except RegistrationExists:
-            form.client_id.errors = [
-                _(
-                    "This issuer and client ID are connected already, and are never overwritten. "
-                    "Nothing was changed."
-                )
-            ]
-        else:
-            db.session.commit()
-            flash(
-                _("%(lms)s is connected. The first launch shows whether all is well.", lms=form.name.data),
-                "open",
-            )
-            return redirect(url_for(".overview"), 303)
-    part = visitor.wants_fragment() and request.headers.get("HX-Target") == "how"
-    return render_template(
-        "lms/_how.html" if part else "lms/connect.html",
-        form=form,
-        kind=kind,
-        kinds=KINDS.values(),
-        ours=connecting.our_values(),
-    ), 422 if form.errors else 200
+    """A link to open in the LMS; by hand, our values to paste there and the LMS's to paste here."""
+    return connecting.show()
+
+
+@pages.post("/lms/connect")
+@allowed(access.can_connect_by_hand)
+def connect_by_hand() -> ResponseReturnValue:
+    """Connect an LMS whose values were typed in."""
+    return connecting.connect_by_hand()
 
 
 # --- deployments -------------------------------------------------------------------------
@@ -117,7 +98,7 @@ def _find_waiting(deployment_id: int) -> Deployment:
 @allowed(access.can_manage_platforms)
 def switch_admins(registration_id: int) -> ResponseReturnValue:
     """This LMS may make people admins, or may not."""
-    return _switch(registration_id, platforms.let_make_admins)
+    return _switch(registration_id, role_changes.let_make_admins)
 
 
 @pages.post("/lms/<int:registration_id>/addresses")
@@ -131,7 +112,14 @@ def switch_addresses(registration_id: int) -> ResponseReturnValue:
 @allowed(access.can_manage_platforms)
 def switch_assistants(registration_id: int) -> ResponseReturnValue:
     """Its teaching assistants are instructors here, or are not."""
-    return _switch(registration_id, platforms.let_assistants_teach)
+    return _switch(registration_id, role_changes.let_assistants_teach)
+
+
+@pages.post("/lms/<int:registration_id>/designers")
+@allowed(access.can_manage_platforms)
+def switch_designers(registration_id: int) -> ResponseReturnValue:
+    """Its course designers and managers are instructors here, or are not."""
+    return _switch(registration_id, role_changes.let_designers_teach)
 
 
 def _switch(registration_id: int, turn: Callable[..., None]) -> ResponseReturnValue:
@@ -155,7 +143,9 @@ def _find_connection(registration_id: int) -> Connection:
 @allowed(access.can_manage_platforms)
 def ask_to_remove(registration_id: int) -> ResponseReturnValue:
     """What would happen, and a button that says so."""
-    tie = _find_tie(registration_id)
+    tie = platforms.find_tie(g.account, registration_id)
+    if tie is None:
+        raise NotFound
     came_through = g.session.registration_id == registration_id or g.user.made_admin_by_id == registration_id
     return render_template("lms/remove.html", tie=tie, came_through=came_through)
 
@@ -170,10 +160,3 @@ def remove(registration_id: int) -> ResponseReturnValue:
     flash(_("%(lms)s is removed. People and courses are still here.", lms=name), "open")
     db.session.commit()
     return redirect(url_for(".overview"), 303)
-
-
-def _find_tie(registration_id: int) -> Tie:
-    for tie in platforms.list_ties(g.account):
-        if tie.registration.id == registration_id:
-            return tie
-    raise NotFound

@@ -87,7 +87,7 @@ def _choose_page(course: Course, form: FlaskForm) -> ResponseReturnValue:
     return render_template(
         "plans/_choose.html" if dialog else "plans/choose.html",
         course=course,
-        free=courses.free_plans(g.account.id),
+        free=allotment.free_plans(g.account.id),
         form=form,
         dialog=dialog,
         following=_following(course),

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from flask_babel import lazy_gettext
+from flask import current_app
+from flask_babel import lazy_gettext, ngettext
 
-from lti_tool.lti.refusal import Refusal
+from lti_tool.lti.refusal import LaunchRefused, Refusal
 
 
 class Mender(StrEnum):
@@ -46,6 +47,18 @@ _NOT_FROM_LMS = Words(
     lazy_gettext(
         "Go back to the course in your LMS and open the activity again. If it keeps happening, send the code"
         " below to your institution’s support."
+    ),
+    Mender.YOU,
+    403,
+)
+_NO_COOKIE = Words(
+    lazy_gettext("Your browser does not let Doorlist in here"),
+    lazy_gettext(
+        "It kept back the cookie by which Doorlist recognises you, as some browsers do inside another"
+        " site’s page. Nobody was let in."
+    ),
+    lazy_gettext(
+        "Go back to the course and open the activity in a new window, or allow cookies for Doorlist."
     ),
     Mender.YOU,
     403,
@@ -93,6 +106,29 @@ _LOGIN_INCOMPLETE = Words(
     lazy_gettext("Open Doorlist from your course, or sign in by e-mail if you were invited."),
     Mender.YOU,
 )
+
+
+def clock(offset: float | None) -> str:
+    """By how much an LMS's clock is off, where a signed message showed it; else nothing."""
+    seconds = round(abs(offset or 0))
+    if not seconds:
+        return ""
+    if (offset or 0) > 0:
+        return str(
+            ngettext(
+                "The LMS’s clock is %(num)s second ahead of ours.",
+                "The LMS’s clock is %(num)s seconds ahead of ours.",
+                seconds,
+            )
+        )
+    return str(
+        ngettext(
+            "The LMS’s clock is %(num)s second behind ours.",
+            "The LMS’s clock is %(num)s seconds behind ours.",
+            seconds,
+        )
+    )
+
 
 REFUSALS: dict[Refusal, Words] = {
     Refusal.ISSUER_MISSING: _LOGIN_INCOMPLETE,
@@ -149,19 +185,12 @@ REFUSALS: dict[Refusal, Words] = {
     Refusal.STATE_MISSING: _NOT_FROM_LMS,
     Refusal.STATE_WRONG: _NOT_FROM_LMS,
     Refusal.STATE_EXPIRED: _AGAIN,
-    Refusal.COOKIE_MISSING: Words(
-        lazy_gettext("Your browser does not let Doorlist in here"),
-        lazy_gettext(
-            "It kept back the cookie by which Doorlist recognises you, as some browsers do inside another"
-            " site’s page. Nobody was let in."
-        ),
-        lazy_gettext(
-            "Go back to the course and open the activity in a new window, or allow cookies for Doorlist."
-        ),
-        Mender.YOU,
-        403,
-    ),
+    Refusal.COOKIE_MISSING: _NO_COOKIE,
     Refusal.COOKIE_WRONG: _NOT_FROM_LMS,
+    Refusal.STORAGE_PROOF_MISSING: _NO_COOKIE,
+    Refusal.STORAGE_PROOF_WRONG: _NOT_FROM_LMS,
+    Refusal.STORAGE_PROOF_LATE: _AGAIN,
+    Refusal.STORAGE_PROOF_FOREIGN: _NOT_FROM_LMS,
     Refusal.NONCE_MISSING: _MALFORMED,
     Refusal.NONCE_WRONG: _NOT_FROM_LMS,
     Refusal.NONCE_USED: Words(
@@ -185,7 +214,19 @@ REFUSALS: dict[Refusal, Words] = {
     Refusal.ALGORITHM_REFUSED: _WRONG_KEY,
     Refusal.HEADER_UNKNOWN: _WRONG_KEY,
     Refusal.KEY_ID_MISSING: _WRONG_KEY,
-    Refusal.KEY_UNKNOWN: _WRONG_KEY,
+    Refusal.KEY_UNKNOWN: Words(
+        lazy_gettext("Your LMS signs with a key that Doorlist does not know"),
+        lazy_gettext(
+            "It may have changed its keys a moment ago. Doorlist asks for them at most every 30 seconds, and"
+            " this one was not among them. Nobody was let in."
+        ),
+        lazy_gettext(
+            "Open the activity again in half a minute. If it keeps happening, your LMS administrator should"
+            " compare the key set’s address with Doorlist’s LMS page."
+        ),
+        Mender.LMS_ADMIN,
+        403,
+    ),
     Refusal.KEY_WEAK: Words(
         lazy_gettext("The key of your LMS is too short"),
         lazy_gettext("It signs with fewer than 2,048 bits, which others can break, so nobody was let in."),
@@ -262,11 +303,17 @@ REFUSALS: dict[Refusal, Words] = {
     Refusal.RETURN_URL_MALFORMED: _MALFORMED,
     Refusal.CLAIM_MALFORMED: _MALFORMED,
     Refusal.DEEP_LINKING_UNSUPPORTED: Words(
-        lazy_gettext("There is nothing to choose here yet"),
+        lazy_gettext("Your LMS does not take what Doorlist has"),
         lazy_gettext(
-            "Your LMS asked Doorlist for content to pick. Doorlist has one thing: the course’s room."
+            "It asked for content, but not for links to a tool. Doorlist has rooms, which are such links."
         ),
-        lazy_gettext("Leave this window and save the activity as it is: it opens the course’s room."),
-        Mender.YOU,
+        lazy_gettext("Go back and add Doorlist as an activity of the course, where your LMS offers it."),
+        Mender.LMS_ADMIN,
     ),
 }
+
+
+def words(error: LaunchRefused) -> Words:
+    """What to say of a refusal: nothing has run out where the LMS's clock is shown to be that slow."""
+    slow = -(error.clock_offset or 0) > current_app.config["CLOCK_SKEW_SECONDS"]
+    return _CLOCK if slow and error.code is Refusal.TOKEN_EXPIRED else REFUSALS[error.code]

@@ -14,10 +14,12 @@ from datetime import datetime
 from typing import Any
 
 from flask import current_app
+from flask_babel import gettext as _
 from simple_websocket import ConnectionClosed, Server
 
 from lti_tool import database, logs
 from lti_tool.classroom import access, accounts, courses, rooms, sessions
+from lti_tool.classroom.accounts import User
 from lti_tool.classroom.rooms import Attendance, ChatMessage, Showing
 from lti_tool.conferencing.driver import Line, Person, RoomDriver, Sitting
 from lti_tool.database import db, now
@@ -67,13 +69,20 @@ def page_token(wish: str) -> str:
     return wish if _PAGE.match(wish) else secrets.token_hex(8)
 
 
+def called(user: User | None) -> str:
+    """How somebody is called in the room; a preview account is told from people."""
+    if user is None:
+        return ""
+    return _("%(name)s (preview account)", name=user.label) if user.is_test else user.label
+
+
 def of_seat(seat: Attendance) -> dict[str, Any]:
     """What everyone in the room is told about one person in it."""
     return {
         "peer": seat.peer,
         "seat": seat.id,
         "id": seat.user_id or 0,
-        "name": seat.user.label if seat.user else "",
+        "name": called(seat.user),
         "role": str(seat.role),
         "moderates": seat.moderates,
         "microphone": seat.microphone,
@@ -88,7 +97,7 @@ def of_message(message: ChatMessage) -> dict[str, Any]:
     return {
         "number": message.id,
         "id": message.user_id or 0,
-        "name": message.user.label if message.user else "",
+        "name": called(message.user),
         "at": _written(message.at),
         "words": message.text,
     }

@@ -67,6 +67,12 @@ _REASONS: dict[str, tuple[_Reason, _Reason]] = {
             lms=lms,
         ),
     ),
+    "own_key_unreadable": (
+        _ours,
+        lambda lms: _(
+            "Doorlist cannot open its own key: SECRET_KEY was changed. Whoever runs Doorlist can mend it."
+        ),
+    ),
     "token_malformed": (_refused, lambda lms: _("The access it gave cannot be read.")),
     "redirected": (_refused, lambda lms: _("It sent us on to another address, which we do not follow.")),
     "address_private": (_refused, lambda lms: _("Its address is not on the open internet.")),
@@ -106,7 +112,7 @@ def failure(run: SyncRun, lms: str) -> Failure:
         title_of, text_of = _REASONS.get(reason, (_ours, lambda lms: ""))
         title, text = title_of(lms), text_of(lms)
         if title_of is _partial and "page" in said:
-            text = f"{text} {_('That was page %(page)s.', page=said['page'])}"
+            text = " ".join([text, _("That was page %(page)s.", page=said["page"])])
     return Failure(title, text, "-".join(filter(None, ("R", str(run.id), reason, said.get("status")))))
 
 

@@ -6,7 +6,7 @@ A browser keeps a frame's cookies apart from a window's, so a plain link would a
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-from flask import Blueprint, current_app, jsonify, redirect, render_template, request, url_for
+from flask import Blueprint, current_app, g, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from lti_tool.classroom import sessions
@@ -15,6 +15,10 @@ from lti_tool.pages import visitor
 from lti_tool.pages.visitor import allowed, signed_in
 
 pages = Blueprint("windows", __name__)
+
+
+class CookiesWithheld(Exception):
+    """The browser keeps no cookie of ours, not even in a window of our own: nobody can be signed in."""
 
 
 def local_path(wish: str) -> str:
@@ -57,3 +61,11 @@ def open_window() -> ResponseReturnValue:
     db.session.commit()
     answer = redirect(local_path(request.form.get("next", "")), 303)
     return visitor.sign_in(answer, token, kind, lifetime=lifetime)
+
+
+@pages.get("/window")
+def enter_window() -> ResponseReturnValue:
+    """Where a ticket leads out of a frame without cookies: did this window keep the one it just got?"""
+    if g.user is None:
+        raise CookiesWithheld
+    return redirect(local_path(request.args.get("next", "")), 303)

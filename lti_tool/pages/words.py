@@ -80,7 +80,7 @@ def choose_locale() -> str | None:
     """The LMS's language for the person, else the person's own, else the browser's, else the account's."""
     languages = current_app.config["LANGUAGES"]
     session, user = g.get("session"), g.get("user")
-    for wish in (session and session.locale, user and user.locale):
+    for wish in (g.get("launch_locale"), session and session.locale, user and user.locale):
         for language in languages:
             if wish and wish.replace("_", "-").split("-")[0] == language.split("-")[0]:
                 return str(language)
@@ -128,9 +128,8 @@ def moment(at: datetime | None) -> str:
     today = now().astimezone(zone).date()
     if at.astimezone(zone).date() == today:
         return str(_("today %(time)s", time=format_time(at, "short")))
-    if abs((at.astimezone(zone).date() - today).days) < 7:
-        return str(format_datetime(at, "EEE d MMM, HH:mm"))
-    return str(format_datetime(at, "d MMM yyyy, HH:mm"))
+    date = "EEE d MMM" if abs((at.astimezone(zone).date() - today).days) < 7 else "d MMM yyyy"
+    return str(_("%(day)s, %(time)s", day=format_datetime(at, date), time=format_time(at, "short")))
 
 
 def ago(at: datetime) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .messages import RESOURCE_LINK, Flavour
-from .people import Course, Person
+from .people import Course, Link, Person
 
 _MOST_PENDING = 20_000
 
@@ -31,6 +31,8 @@ class PendingLaunch:
     message_type: str = RESOURCE_LINK
     document_target: str = "iframe"
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    # None: the one that every course has.
+    link: Link | None = None
 
 
 class PendingLaunches:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from .people import CAST, CAST_IN_COURSES, COURSES, SIZES, Course, Membership, Person, generated
+from .people import CAST, CAST_IN_COURSES, COURSES, SIZES, Course, Link, Membership, Person, generated
 
 
 class Campus:
@@ -16,7 +16,9 @@ class Campus:
         self._people: dict[str, Person] = {}
         self._courses: dict[str, Course] = {}
         self._members: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {}
+        self._links: dict[str, Link] = {}
         self._next_id = 1001
+        self._next_link = 9001
         if with_people:
             self._settle()
 
@@ -110,6 +112,57 @@ class Campus:
         """Whether the roster of a course lists a person."""
         with self._lock:
             return self.person(person).id in self._members[self.course(course).id]
+
+    def place_link(
+        self,
+        course: Course | str,
+        title: str,
+        *,
+        url: str = "",
+        custom: Mapping[str, str] | None = None,
+        history: tuple[str, ...] = (),
+    ) -> Link:
+        """Puts a link to the tool into a course, with an id of its own."""
+        with self._lock:
+            place = self.course(course).id
+            link = Link(str(self._next_link), place, title, url, dict(custom or {}), history)
+            self._next_link += 1
+            self._links[link.id] = link
+        return link
+
+    def link(self, which: Link | str) -> Link:
+        """A link by its id."""
+        with self._lock:
+            wanted = which.id if isinstance(which, Link) else which
+            if wanted not in self._links:
+                raise LookupError(f"no link here is called {wanted!r}")
+            return self._links[wanted]
+
+    def links(self, course: Course | str) -> list[Link]:
+        """The links in a course, in the order they were placed."""
+        with self._lock:
+            place = self.course(course).id
+            return [link for link in self._links.values() if link.course_id == place]
+
+    def copy_course(self, course: Course | str, by: Person | str) -> Course:
+        """A copy as Moodle makes it: new ids for course and links, the same custom parameters, no people."""
+        with self._lock:
+            original, teacher = self.course(course), self.person(by)
+            number = 1 + sum(original.id in one.history for one in self._courses.values())
+            made = Course(
+                str(1 + max(int(one) for one in self._courses if one.isdigit())),
+                f"{original.slug}-copy-{number}",
+                f"{original.label}_{number}",
+                f"{original.title} copy {number}",
+                (original.id, *original.history),
+            )
+            roles = self.membership(original, teacher).roles
+            self._courses[made.id], self._members[made.id] = made, {}
+            self.enroll(made, teacher, roles)
+            for link in self.links(original):
+                copied = (link.id, *link.history)
+                self.place_link(made, link.title, url=link.url, custom=link.custom, history=copied)
+        return made
 
     def _settle(self) -> None:
         for person in CAST:

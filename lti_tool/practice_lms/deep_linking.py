@@ -7,7 +7,9 @@ from typing import Any
 
 import jwt
 
+from .campus import Campus
 from .messages import CLAIM, DEEP_LINKING_CLAIM
+from .people import Link
 
 _LEEWAY = 60
 
@@ -46,3 +48,24 @@ def content_items(
     if not isinstance(items, list):
         raise ContentRefused("content_items must be a list")
     return items
+
+
+def messages_of(message: str) -> dict[str, str]:
+    """What a checked answer says to the person: `msg` and `errormsg` (section 4.5)."""
+    claims: dict[str, Any] = jwt.decode(message, options={"verify_signature": False})
+    said = {name: claims.get(DEEP_LINKING_CLAIM + name) for name in ("msg", "errormsg")}
+    return {name: text for name, text in said.items() if isinstance(text, str)}
+
+
+def place(campus: Campus, course: str, items: list[dict[str, Any]]) -> list[Link]:
+    """The links among the items, placed in the course from which the tool was asked."""
+    return [
+        campus.place_link(
+            course,
+            str(item.get("title") or "Untitled"),
+            url=str(item.get("url") or ""),
+            custom={str(name): str(value) for name, value in (item.get("custom") or {}).items()},
+        )
+        for item in items
+        if isinstance(item, dict) and item.get("type") == "ltiResourceLink"
+    ]

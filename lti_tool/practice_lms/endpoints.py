@@ -49,7 +49,7 @@ def jwks() -> AnyResponse:
         return redirect(faults.redirect_url)
     if fault == "huge":
         return Response(_huge(the_platform().jwks()), mimetype="application/json")
-    return _broken(fault) or jsonify(the_platform().jwks())
+    return broken_answer(fault) or jsonify(the_platform().jwks())
 
 
 @endpoints.get("/jwks-moved.json")
@@ -61,7 +61,7 @@ def jwks_moved() -> Response:
 @endpoints.post("/token")
 def token() -> Response:
     """The token endpoint (RFC 6749, section 4.4; RFC 7523)."""
-    broken = _broken(the_platform().faults.strike("token"))
+    broken = broken_answer(the_platform().faults.strike("token"))
     if broken is not None:
         return broken
     try:
@@ -91,19 +91,19 @@ def memberships(course_id: str) -> Response:
     platform = the_platform()
     granted = platform.tokens.find(request.headers.get("Authorization", ""), platform.now())
     if granted is None:
-        return _said(401, "The access token is missing, unknown or no longer good.")
+        return said(401, "The access token is missing, unknown or no longer good.")
     if MEMBERSHIPS_SCOPE not in granted.scopes:
-        return _said(403, "The access token lacks the scope of this service.")
+        return said(403, "The access token lacks the scope of this service.")
     if not request.accept_mimetypes.best_match([CONTENT_TYPE]):
-        return _said(406, f"This service speaks {CONTENT_TYPE}.")
+        return said(406, f"This service speaks {CONTENT_TYPE}.")
     if platform.flavour == "canvas" and not request.headers.get("User-Agent"):
-        return _said(403, "A User-Agent is required.")
+        return said(403, "A User-Agent is required.")
     try:
         course = platform.course(course_id)
     except LookupError:
-        return _said(404, "There is no such course.")
+        return said(404, "There is no such course.")
     fault = platform.faults.strike("roster")
-    broken = _broken(fault)
+    broken = broken_answer(fault)
     if broken is not None:
         return broken
     members = [] if fault == "empty" else platform.listed_members(course)
@@ -115,9 +115,9 @@ def memberships(course_id: str) -> Response:
     try:
         page = platform.pager.page(members, query, platform.memberships_url(course), most)
     except BadCursor as cursor:
-        return _said(400, f"There is no page {cursor}.")
+        return said(400, f"There is no page {cursor}.")
     if fault == "half" and not page.is_first:
-        return _said(500, "Something went wrong.")
+        return said(500, "Something went wrong.")
     return _membership_answer(course, page, granted.client_id, fault)
 
 
@@ -155,7 +155,7 @@ def _false_link(fault: str | None, url: str) -> str | None:
     return None
 
 
-def _broken(fault: str | None) -> Response | None:
+def broken_answer(fault: str | None) -> Response | None:
     """The answer of an endpoint that fails as a whole; a slow one only waits."""
     if fault == "slow":
         time.sleep(the_platform().faults.delay)
@@ -167,11 +167,11 @@ def _broken(fault: str | None) -> Response | None:
     if fault == "empty" and request.path == "/token":
         return jsonify({})
     if fault is not None and fault.isdigit():
-        return _said(int(fault), "The platform was asked to answer so.")
+        return said(int(fault), "The platform was asked to answer so.")
     return None
 
 
-def _said(status: int, message: str) -> Response:
+def said(status: int, message: str) -> Response:
     answer = jsonify(errors=[{"message": message}])
     answer.status_code = status
     if status == 401:

@@ -10,7 +10,10 @@ KNOWN: dict[str, set[str]] = {
     | {"half", "truncated", "endless", "self", "foreign_next", "html", "garbage", "empty", "slow"},
     "token": _STATUSES | {"html", "empty", "slow"},
     "jwks": _STATUSES | {"slow", "redirect", "huge", "html", "garbage"},
+    "configuration": _STATUSES | {"issuer", "endpoint", "incomplete", "redirect", "huge", "slow", "html"},
+    "registration": _STATUSES | {"nameless", "redirect", "huge", "slow", "html"},
     "auth": {"login_required", "interaction_required", "temporarily_unavailable"},
+    "grades": _STATUSES | {"foreign_next", "foreign_item", "gone", "html", "garbage", "slow"},
 }
 
 
@@ -25,12 +28,20 @@ class Faults:
     token: a status, "html", "empty" (an object without a token), "slow".
     jwks: a status, "slow", "redirect" (to `redirect_url`), "huge" (30 MB), "html", "garbage".
     auth: the error that is posted to the tool instead of a token.
+    configuration: a status, "issuer" (somebody else's), "endpoint" (the registration endpoint is elsewhere),
+    "incomplete", "redirect" (to `redirect_url`), "huge" (3 MB), "slow", "html".
+    registration: a status, "nameless" (an answer without a client_id), "redirect", "huge", "slow", "html".
+    grades: a status, "foreign_next" (the next link is `foreign_url`), "foreign_item" (every line item is),
+    "gone" (no line item is there any more), "html", "garbage", "slow".
     """
 
     roster: str | None
     token: str | None
     jwks: str | None
     auth: str | None
+    configuration: str | None
+    registration: str | None
+    grades: str | None
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .people import Course, Membership, Person
+from .people import Course, Link, Membership, Person
 
 Flavour = Literal["moodle", "canvas", "brightspace"]
 
@@ -22,7 +23,8 @@ DEEP_LINKING = "LtiDeepLinkingRequest"
 
 # Seconds between iat and exp; Moodle's sixty are the shortest known.
 _LIFETIME: dict[Flavour, int] = {"moodle": 60, "canvas": 3600, "brightspace": 1200}
-_FAMILY: dict[Flavour, tuple[str, str]] = {
+# The product and its version, as each names itself.
+FAMILY: dict[Flavour, tuple[str, str]] = {
     "moodle": ("moodle", "2024100706"),
     "canvas": ("canvas", "cloud"),
     "brightspace": ("desire2learn", "20.24.11"),
@@ -187,6 +189,18 @@ def _context(flavour: Flavour, course: Course) -> dict[str, Any]:
     return {"id": course.id, "label": course.label, "title": course.title, "type": [kind]}
 
 
+def _filled(flavour: Flavour, custom: Mapping[str, str], course: Course, link: Link | None) -> dict[str, str]:
+    """Custom parameters with their variables filled in; what the platform does not know stays as it is."""
+    known = {"$Context.id.history": ",".join(course.history)}
+    if flavour != "moodle":
+        known["$ResourceLink.id.history"] = ",".join(link.history if link else ())
+    filled = {name: known.get(value, value) for name, value in custom.items()}
+    if flavour != "moodle":
+        return filled
+    # Moodle sends every one twice: as written, and in lower case with nothing but letters and digits.
+    return {re.sub("[^a-z0-9]", "_", name.lower()): value for name, value in filled.items()} | filled
+
+
 def _resource_link(flavour: Flavour, course: Course) -> dict[str, str]:
     if flavour == "canvas":
         # A launch from Canvas's course navigation names the course as its link.
@@ -220,10 +234,12 @@ def launch_claims(
     now: int,
     message_type: str = RESOURCE_LINK,
     document_target: str = "iframe",
+    link: Link | None = None,
+    custom: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The whole id_token of a launch (LTI 1.3 core, section 5.3 and appendix C)."""
     flavour, person = sender.flavour, membership.person
-    family, version = _FAMILY[flavour]
+    family, version = FAMILY[flavour]
     claims: dict[str, Any] = {
         "nonce": nonce,
         "iat": now,
@@ -262,6 +278,10 @@ def launch_claims(
         claims[DEEP_LINKING_CLAIM + "deep_linking_settings"] = _deep_linking(sender, course)
     else:
         claims[CLAIM + "resource_link"] = _resource_link(flavour, course)
+    claims[CLAIM + "custom"] |= _filled(flavour, custom or {}, course, link)
+    if link is not None:
+        claims[CLAIM + "resource_link"] = {"id": link.id, "title": link.title}
+        claims[CLAIM + "custom"] |= _filled(flavour, link.custom, course, link)
     if flavour == "moodle":
         claims[CLAIM + "ext"] = {"user_username": person.slug, "lms": "moodle-2"}
     if flavour in ("canvas", "brightspace"):

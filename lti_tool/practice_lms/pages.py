@@ -9,11 +9,11 @@ from flask import Blueprint, abort, current_app, redirect, render_template, requ
 from werkzeug.wrappers import Response
 
 from . import troubles
-from .deep_linking import ContentRefused, content_items
+from .deep_linking import ContentRefused, content_items, messages_of, place
 from .endpoints import the_platform
 from .mailbox import Mailbox
 from .messages import CLAIM, DEEP_LINKING, RESOURCE_LINK
-from .people import CAST, Course, Person
+from .people import CAST, Course, Link, Person
 from .registrations import ToolRegistration
 
 pages = Blueprint("pages", __name__)
@@ -34,6 +34,7 @@ def picker() -> str:
         person=person,
         course=course,
         enrolled=platform.is_enrolled(course, person),
+        links={one.id: platform.links(one) for one in platform.courses},
         troubles=[(trouble, trouble.is_on(platform)) for trouble in troubles.TROUBLES],
         trouble_open="trouble" in request.args,
         mails=len(mailbox.mails) if mailbox is not None else None,
@@ -46,6 +47,12 @@ def frame() -> str:
     return render_template("practice_lms/frame.html")
 
 
+@pages.get("/storage")
+def storage() -> str:
+    """The hidden frame that keeps values for tools beside the tool's own (1EdTech platform storage 0.1)."""
+    return render_template("practice_lms/storage.html")
+
+
 @pages.route("/launch", methods=["GET", "POST"])
 def launch() -> str | Response | tuple[str, int]:
     """Login initiation (Security Framework 1.0, section 5.1.1.1): to the tool, with a one-shot hint."""
@@ -55,6 +62,9 @@ def launch() -> str | Response | tuple[str, int]:
         registration = platform.registration(request.values.get("client_id") or None)
     except LookupError as missing:
         return _refused(f"{missing}.", 409)
+    link = _link(request.values.get("link", ""))
+    if link is not None:
+        course = platform.course(link.course_id)
     in_window = request.values.get("where") == "window"
     deep = request.values.get("kind") == "deep-linking"
     fields = platform.login_parameters(
@@ -64,6 +74,7 @@ def launch() -> str | Response | tuple[str, int]:
         deployment_id=request.values.get("deployment_id") or None,
         message_type=DEEP_LINKING if deep else RESOURCE_LINK,
         document_target="window" if in_window else "iframe",
+        link=link,
     )
     if in_window:
         # A window of its own has no opener to ask: platform storage is offered in the frame only.
@@ -135,10 +146,19 @@ def take_content() -> str | tuple[str, int]:
             registration.deployment_ids,
             platform.issuer,
         )
+        place(platform, request.args.get("course", ""), items)
     except (ContentRefused, LookupError, OSError, ValueError) as refusal:
         return _refused(f"The content was not taken: {refusal}.")
     platform.content_items.extend(items)
-    return render_template("practice_lms/content.html", items=items)
+    return render_template("practice_lms/content.html", items=items, said=messages_of(message))
+
+
+@pages.post("/copy")
+def copy() -> Response:
+    """Copies a course with its links, as a teacher does for the next term."""
+    person, course = _chosen("ivan", "geology")
+    made = the_platform().copy_course(course, person)
+    return redirect(url_for("pages.picker", person=person.slug, course=made.slug), 303)
 
 
 def _sender_of(message: str) -> ToolRegistration:
@@ -159,6 +179,14 @@ def _chosen(person: str, course: str) -> tuple[Person, Course]:
             platform.person(request.values.get("person", person)),
             platform.course(request.values.get("course", course)),
         )
+    except LookupError:
+        abort(404)
+
+
+def _link(wanted: str) -> Link | None:
+    """The link a request names, if it names one."""
+    try:
+        return the_platform().link(wanted) if wanted else None
     except LookupError:
         abort(404)
 

@@ -5,8 +5,8 @@ Everything is made the same way each time, so that a test or a demo may count on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,26 @@ class Course:
     slug: str
     label: str
     title: str
+    # What it was copied from, the newest first.
+    history: tuple[str, ...] = ()
 
     @property
     def link_id(self) -> str:
         """The id of the resource link that opens the tool from this course."""
         return f"{self.id}01"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link to the tool in a course, as deep linking placed it."""
+
+    id: str
+    course_id: str
+    title: str
+    url: str = ""
+    custom: Mapping[str, str] = field(default_factory=dict)
+    # What it was copied from, the newest first.
+    history: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

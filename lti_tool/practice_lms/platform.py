@@ -10,8 +10,10 @@ from typing import Any
 from .authorization import AuthorizationRefused, PendingLaunch, PendingLaunches, find_fault
 from .campus import Campus
 from .faults import Faults
+from .gradebook import Gradebook, gradebook_claim
 from .keys import SecretKey, SigningKey, new_key, sign_token
 from .messages import (
+    CLAIM,
     MEMBERSHIPS_SCOPE,
     RESOURCE_LINK,
     Flavour,
@@ -20,7 +22,7 @@ from .messages import (
     launch_claims,
     with_overrides,
 )
-from .people import Course, Membership, Person
+from .people import Course, Link, Membership, Person
 from .registrations import ReceivedRequest, ToolRegistration
 from .roster import Pager
 from .tokens import AccessToken, AccessTokens, Client
@@ -32,6 +34,9 @@ class Platform(Campus):
     `issuer` is its iss, `browser_url` where browsers reach it, `server_url` where the tool's server reaches
     it. Addresses left empty are filled in by `serve`; a `key` left out is made when first needed. May be used
     by any number of threads.
+
+    `storage_target` is where values are kept for tools ("_parent" or a frame's name), None where nowhere;
+    `auth_base` is another host for the authorization endpoint and that frame, as Canvas has it.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class Platform(Campus):
         name: str = "Linden campus",
         token_audience: str | None = None,
         storage_target: str | None = None,
+        auth_base: str = "",
         with_people: bool = True,
         key: SigningKey | None = None,
     ) -> None:
@@ -54,9 +60,11 @@ class Platform(Campus):
         self.flavour: Flavour = flavour
         self.name = name
         self.storage_target = storage_target
+        self.auth_base = auth_base.rstrip("/")
         self.only_launched_listed = False
         self.clock_offset = 0.0
         self.faults = Faults()
+        self.gradebook = Gradebook()
         self.tokens = AccessTokens()
         self.pager = Pager(flavour)
         self.requests: deque[ReceivedRequest] = deque(maxlen=20_000)
@@ -73,7 +81,17 @@ class Platform(Campus):
     @property
     def auth_url(self) -> str:
         """The authorization endpoint, for browsers."""
-        return f"{self.browser_url}/auth"
+        return f"{self.auth_base or self.browser_url}/auth"
+
+    @property
+    def storage_frame(self) -> str | None:
+        """The frame that keeps values for tools, on the authorization endpoint's host as Canvas has it.
+
+        None where the page around the tool keeps them itself ("_parent"), or nobody does.
+        """
+        if self.storage_target in (None, "_parent"):
+            return None
+        return f"{self.auth_base or self.browser_url}/storage"
 
     @property
     def token_url(self) -> str:
@@ -109,6 +127,7 @@ class Platform(Campus):
         names: bool = True,
         emails: bool = True,
         jwks: Callable[[], Mapping[str, Any]] | None = None,
+        custom: Mapping[str, str] | None = None,
     ) -> ToolRegistration:
         """Registers a tool. `redirect_uris` is the launch URL alone unless said otherwise."""
         registration = ToolRegistration(
@@ -122,6 +141,7 @@ class Platform(Campus):
             names,
             emails,
             jwks,
+            dict(custom or {}),
         )
         with self._lock:
             self._registrations[client_id] = registration
@@ -193,6 +213,7 @@ class Platform(Campus):
         target: str | None = None,
         message_type: str = RESOURCE_LINK,
         document_target: str = "iframe",
+        link: Link | str | None = None,
         claims: Mapping[str, Any] | None = None,
         **extra: str | None,
     ) -> dict[str, str]:
@@ -201,15 +222,17 @@ class Platform(Campus):
         `claims` override those of the id_token to come; `extra` adds to the parameters, None takes one away.
         """
         registration = self.registration(client_id)
+        placed = self.link(link) if link is not None else None
         launch = PendingLaunch(
             self.person(person),
             self.course(course),
             registration.client_id,
             deployment_id if deployment_id is not None else registration.deployment_ids[0],
-            target if target is not None else registration.launch_url,
+            target if target is not None else (placed and placed.url) or registration.launch_url,
             message_type,
             document_target,
             dict(claims or {}),
+            placed,
         )
         given: dict[str, str | None] = {
             "iss": self.issuer,
@@ -333,5 +356,15 @@ class Platform(Campus):
             now=int(self.now()),
             message_type=launch.message_type,
             document_target=launch.document_target,
+            link=launch.link,
+            custom=registration.custom,
+        )
+        made |= gradebook_claim(
+            self.flavour,
+            self.server_url,
+            launch.course.id,
+            made.get(CLAIM + "resource_link", {}).get("id", ""),
+            self.gradebook.items(launch.course.id),
+            registration.scopes,
         )
         return with_overrides(made, launch.overrides)

@@ -25,6 +25,8 @@ class ToolRegistration:
     names: bool = True
     emails: bool = True
     jwks: Callable[[], Mapping[str, Any]] | None = None
+    # Custom parameters of every launch, their variables still to be filled in.
+    custom: Mapping[str, str] = field(default_factory=dict)
 
     def fetch_keys(self) -> Mapping[str, Any]:
         """The tool's key set, fetched anew each time: a rotated key of the tool must work at once."""

@@ -58,6 +58,12 @@ TROUBLES = (
         lambda platform: platform.only_launched_listed,
         _list_launched_only,
     ),
+    Trouble(
+        "storage",
+        "Keep values for tools",
+        lambda platform: platform.storage_target is not None,
+        lambda platform, on: setattr(platform, "storage_target", "_parent" if on else None),
+    ),
     _fault("empty", "Empty roster", "roster", "empty"),
     _fault("endless", "Roster without end", "roster", "endless"),
     _fault("foreign", "Roster leads elsewhere", "roster", "foreign_next"),

@@ -7,10 +7,13 @@ from pathlib import Path
 from flask import Flask, Response, render_template, request
 
 from .endpoints import endpoints
+from .grades import grades
+from .installing import installing
 from .mail_pages import mail_pages
 from .mailbox import Mailbox
 from .pages import pages
 from .platform import Platform
+from .registration import Registry
 from .registrations import ReceivedRequest
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -31,9 +34,12 @@ def create_app(platform: Platform, mailbox: Mailbox | None = None) -> Flask:
         template_folder=str(_templates()),
     )
     app.extensions["practice_lms"] = platform
+    app.extensions["practice_registry"] = Registry(platform)
     app.extensions["practice_mailbox"] = mailbox
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.register_blueprint(endpoints)
+    app.register_blueprint(installing)
+    app.register_blueprint(grades)
     app.register_blueprint(pages)
     app.register_blueprint(mail_pages)
     app.register_error_handler(404, _not_found)

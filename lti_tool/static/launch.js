@@ -1,17 +1,33 @@
-// Reading document.cookie says nothing about HttpOnly cookies, and lies in some browsers: ask the server.
+// Before the authorization request: what will tell us in the answer that it is this browser's? Our cookie, if
+// it comes back from here, else a proof that the LMS's page keeps for us.
+import { forget, put } from "./platform-storage.js";
+
 const main = document.querySelector("main");
+const { authorize, cookie, key, origin, proof, storage: target } = main.dataset;
+const storage = { target, origin };
 
 function show(id) {
-  for (const part of ["checking", "blocked", "offline"]) document.getElementById(part).hidden = part !== id;
-  document.querySelector(`#${id} h1`).setAttribute("tabindex", "-1");
-  document.querySelector(`#${id} h1`).focus();
+  for (const part of main.querySelectorAll("[data-part]")) part.hidden = part.id !== id;
+  const heading = document.querySelector(`#${id} h1`);
+  heading.setAttribute("tabindex", "-1");
+  heading.focus();
 }
 
-try {
-  const answer = await fetch(main.dataset.cookie, { credentials: "include", cache: "no-store" });
-  const { held } = await answer.json();
-  if (held) location.replace(main.dataset.authorize);
-  else show("blocked");
-} catch {
-  show("offline");
+// Reading document.cookie says nothing about HttpOnly cookies, and lies in some browsers: ask the server.
+async function askForCookie() {
+  const answer = await fetch(cookie, { credentials: "include", cache: "no-store" });
+  return (await answer.json()).held;
 }
+
+const stored = proof ? put(storage, key, proof).then(() => true, () => false) : Promise.resolve(false);
+let held = false;
+let reached = true;
+try {
+  held = await askForCookie();
+} catch {
+  reached = false;
+}
+if (held) forget(key);
+if (held || (await stored)) location.replace(authorize);
+else if (!reached) show("offline");
+else show(window.parent === window ? "withheld" : "blocked");

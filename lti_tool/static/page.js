@@ -26,6 +26,7 @@ async function copyText(button) {
   try {
     await navigator.clipboard.writeText(source.textContent.trim());
   } catch {
+    source.closest("details")?.setAttribute("open", "");
     getSelection().selectAllChildren(source);
     return;
   }
