@@ -411,6 +411,23 @@ class Lms:
         )
 
 
+def connect(platform: Platform, client_id: str) -> int:
+    """Connect a platform to the account "default", its deployment 1 approved; the registration's id."""
+    account = accounts.find_account("default") or accounts.add_account("default", "Linden Polytechnic")
+    registration = registrations.add_registration(
+        name="Linden campus",
+        issuer=platform.issuer,
+        client_id=client_id,
+        auth_url=platform.auth_url,
+        token_url=platform.token_url,
+        jwks_url=platform.jwks_url,
+    )
+    connection = accounts.connect(account, registration)
+    accounts.approve(connection, registrations.note_deployment(registration, "1"))
+    db.session.commit()
+    return registration.id
+
+
 @pytest.fixture
 def lms(app: Flask) -> Iterator[Lms]:
     """A Moodle-like platform on loopback, connected to the account "default" with deployment 1."""
@@ -421,19 +438,7 @@ def lms(app: Flask) -> Iterator[Lms]:
     )
     tool.jwks = lambda: new_client(app).get("/lti/jwks.json").get_json()
     with app.app_context():
-        account = accounts.find_account("default") or accounts.add_account("default", "Linden Polytechnic")
-        registration = registrations.add_registration(
-            name="Linden campus",
-            issuer=platform.issuer,
-            client_id="doorlist-client",
-            auth_url=platform.auth_url,
-            token_url=platform.token_url,
-            jwks_url=platform.jwks_url,
-        )
-        connection = accounts.connect(account, registration)
-        accounts.approve(connection, registrations.note_deployment(registration, "1"))
-        db.session.commit()
-        registration_id = registration.id
+        registration_id = connect(platform, "doorlist-client")
     yield Lms(platform, registration_id)
     server.stop()
 

@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LiveServer, missing, platform_key
+from conftest import LiveServer, connect, missing, platform_key
 from flask import Flask
 from marionette import FIREFOX, Firefox
 from selenium.webdriver import Chrome
 from test_accessibility import Look
 from test_walk_browser import press, see, wait
 
-from lti_tool.classroom import accounts
-from lti_tool.database import db
-from lti_tool.lti import registrations
 from lti_tool.practice_lms import Platform, serve
 from lti_tool.practice_lms import create_app as create_lms
 
@@ -79,18 +76,7 @@ def stage(app: Flask, server: LiveServer) -> Iterator[Callable[..., Stage]]:
             "doorlist", login_url=f"{server.url}/lti/login", launch_url=f"{server.url}/lti/launch"
         )
         with app.app_context():
-            account = accounts.add_account("default", "Linden Polytechnic")
-            registration = registrations.add_registration(
-                name="Linden campus",
-                issuer=platform.issuer,
-                client_id="doorlist",
-                auth_url=platform.auth_url,
-                token_url=platform.token_url,
-                jwks_url=platform.jwks_url,
-            )
-            connection = accounts.connect(account, registration)
-            accounts.approve(connection, registrations.note_deployment(registration, "1"))
-            db.session.commit()
+            connect(platform, "doorlist")
         return Stage(server.url, platform)
 
     yield start
