@@ -21,7 +21,7 @@ test: $(VENV)/installed  ## Style, types and every test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not browser"
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m browser
 
 lint: $(VENV)/installed  ## Style and types alone
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ from flask import Flask
 from flask_migrate import Migrate
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from lti_tool import commands, database, jobs, logs, mail, pages, settings
+from lti_tool import commands, database, delivery, jobs, logs, pages, settings
 
 __version__ = "0.1.0"
 
@@ -26,7 +26,7 @@ def create_app(**overrides: Any) -> Flask:
     logs.init_app(app)
     database.init_app(app)
     Migrate(app, database.db, directory=str(settings.PACKAGE / "migrations"), render_as_batch=True)
-    mail.mailer.init_app(app)
+    delivery.mailer.init_app(app)
     # Tests have a real mail server to talk to.
     app.extensions["mail"].suppress = False
     pages.init_app(app)

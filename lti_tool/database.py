@@ -1,8 +1,9 @@
 """The database: Base for every table, `db`, the one clock, times in UTC, and how transactions begin."""
 
+import json
 import sqlite3
 import unicodedata
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import Any, cast
 import psycopg
 from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import DateTime, Dialect, Engine, MetaData, event, func, select, text
+from sqlalchemy import DateTime, Dialect, Engine, MetaData, any_, bindparam, event, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session, registry
@@ -99,6 +100,14 @@ def insert(table: Any) -> Any:
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
+def among(column: Any, values: Collection[Any]) -> Any:
+    """`column` is one of many values, which go as one parameter: the statement does not grow with them."""
+    if db.session.get_bind().dialect.name == "postgresql":
+        return column == any_(bindparam(None, list(values), type_=postgresql.ARRAY(column.type)))
+    each = func.json_each(json.dumps(list(values))).table_valued("value")
+    return column.in_(select(each.c.value))
+
+
 def new_ids(table: Any, count: int) -> Sequence[int]:
     """Ids for `count` rows that this transaction will insert.
 
@@ -108,7 +117,12 @@ def new_ids(table: Any, count: int) -> Sequence[int]:
         drawn = "SELECT nextval(pg_get_serial_sequence(:table, 'id')) FROM generate_series(1, :count)"
         return db.session.scalars(text(drawn), {"table": f'"{table.name}"', "count": count}).all()
     # The transaction holds SQLite's one write lock, so nobody else takes them.
-    highest = db.session.scalar(select(func.max(table.c.id))) or 0
+    if table.dialect_options["sqlite"]["autoincrement"]:
+        # What was deleted had ids that are nobody's again.
+        given = text("SELECT seq FROM sqlite_sequence WHERE name = :table")
+        highest = db.session.scalar(given, {"table": table.name}) or 0
+    else:
+        highest = db.session.scalar(select(func.max(table.c.id))) or 0
     return range(highest + 1, highest + 1 + count)
 
 

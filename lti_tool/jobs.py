@@ -18,8 +18,21 @@ from huey.consumer import Consumer
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from lti_tool import database, logs, mail
-from lti_tool.classroom import checkups, doctor, rooms, sessions, syncs
+from lti_tool import database, delivery, logs, mail
+from lti_tool.classroom import (
+    batches,
+    bulk,
+    checkups,
+    doctor,
+    linking,
+    people,
+    reminders,
+    retention,
+    rooms,
+    sessions,
+    syncs,
+    unmerging,
+)
 from lti_tool.classroom.accounts import Connection
 from lti_tool.classroom.checkups import Finding, Kind
 from lti_tool.classroom.courses import Context, Course
@@ -32,6 +45,10 @@ from lti_tool.mail import OutboxMail
 
 # Members asked for at once; platforms that give fewer at most do so.
 PAGE = 1000
+# Seconds between two parts of a bulk change, long enough for whoever waits for SQLite's lock to find it free.
+BREATH = 0.1
+# Seconds for which a sweep may forget what is too old.
+FORGET_SECONDS = 20
 # Seconds between two notes of how far a fetch has come.
 NOTED_EVERY = 0.25
 
@@ -51,8 +68,9 @@ def init_app(app: Flask) -> None:
     mails = huey.task(name="deliver_mail")(in_app(deliver_due_mail))
     rosters = huey.task(name="run_syncs")(in_app(run_queued_syncs))
     checks = huey.task(name="run_checks")(in_app(run_queued_checks))
+    changes = huey.task(name="run_batches")(in_app(run_queued_batches))
     huey.periodic_task(crontab(), name="sweep")(in_app(sweep))
-    app.extensions["doorbells"] = {"mail": mails, "rosters": rosters, "checks": checks}
+    app.extensions["doorbells"] = {"mail": mails, "rosters": rosters, "checks": checks, "batches": changes}
 
 
 def _make_queue(app: Flask) -> Huey:
@@ -72,7 +90,7 @@ def _make_queue(app: Flask) -> Huey:
 
 def make_consumer(app: Flask) -> Consumer:
     """The worker: takes tasks from the queue and keeps the clock."""
-    return Consumer(app.extensions["huey"], workers=2, initial_delay=0.05, backoff=1.2, max_delay=0.5)
+    return Consumer(app.extensions["huey"], workers=3, initial_delay=0.05, backoff=1.2, max_delay=0.5)
 
 
 def take_over(app: Flask) -> None:
@@ -86,6 +104,7 @@ def take_over(app: Flask) -> None:
         if alone:
             mail.release_claims()
             checkups.recover()
+            batches.recover()
         db.session.commit()
         for ring in app.extensions["doorbells"].values():
             ring()
@@ -96,6 +115,9 @@ def run_due() -> None:
     deliver_due_mail()
     run_queued_syncs()
     run_queued_checks()
+    run_queued_batches()
+    # What a bulk change wrote.
+    deliver_due_mail()
 
 
 def deliver_due_mail() -> int:
@@ -109,7 +131,7 @@ def deliver_due_mail() -> int:
         row_id, sealed, message_id = row.id, row.sealed, row.message_id
         # The mail server may take its time: no transaction is open meanwhile.
         db.session.commit()
-        outcome = mail.deliver(sealed, message_id)
+        outcome = delivery.deliver(sealed, message_id)
         row = db.session.get_one(OutboxMail, row_id)
         mail.settle(row, outcome)
         kind, about = row.kind, row.about
@@ -220,14 +242,36 @@ def sweep() -> None:
     syncs.recover(alone=False)
     rooms.close_silent(timedelta(seconds=current_app.config["PRESENCE_SECONDS"]))
     sessions.sweep()
+    linking.sweep()
+    for done in unmerging.over():
+        people.erase(unmerging.settle(done), by=None)
     handshake.sweep()
     checkups.ask_due()
+    batches.sweep()
     renewed = keys.rotate_if_due(current_app.config["KEY_DAYS"])
     kid = renewed.kid if renewed else ""
+    reminders.remind(
+        current_app.config["INVITATION_REMINDER_DAYS"], public_url=current_app.config["PUBLIC_URL"]
+    )
     db.session.commit()
     if kid:
         logs.event("key_rotated", kid=kid)
     run_due()
+    forget_due()
+
+
+def forget_due() -> int:
+    """Forget what accounts no longer keep, a part in each transaction; in how many parts.
+
+    What is left when the time is over waits for the next sweep: mail and syncs do not stand behind it.
+    """
+    until = time.monotonic() + FORGET_SECONDS
+    parts = 0
+    while time.monotonic() < until and retention.forget_next():
+        db.session.commit()
+        parts += 1
+    db.session.commit()
+    return parts
 
 
 # --- checks of LMSs ----------------------------------------------------------------------
@@ -269,7 +313,7 @@ def examine(connection: Connection, on_step: Callable[[str], None] = lambda step
         found = doctor.ask_platform(patient, on_step)
         db.session.rollback()
     still = db.session.get(Connection, connection_id)
-    return found + doctor.look_here(still) if still is not None else []
+    return doctor.sum_up(found + doctor.look_here(still)) if still is not None else []
 
 
 def _note_step(connection_id: int, attempt: int, step: str) -> None:
@@ -278,6 +322,53 @@ def _note_step(connection_id: int, attempt: int, step: str) -> None:
     checkups.note_step(connection_id, attempt, step)
     db.session.commit()
     database.begin_reading(True)
+
+
+# --- deeds done to many people -----------------------------------------------------------
+
+
+def run_queued_batches() -> int:
+    """Work through every bulk change that somebody said yes to; how many there were."""
+    done = 0
+    while True:
+        batch = batches.claim_next()
+        claimed = (batch.id, batch.attempts) if batch else None
+        db.session.commit()
+        if claimed is None:
+            return done
+        run_batch(*claimed)
+        done += 1
+
+
+def run_batch(batch_id: int, attempt: int) -> None:
+    """Part after part, each in a transaction of its own, until it is done or stopped."""
+    try:
+        while _run_part(batch_id, attempt):
+            # SQLite has one writer: between two parts others get their turn, launches above all.
+            if db.engine.dialect.name == "sqlite":
+                time.sleep(BREATH)
+    except (IntegrityError, OperationalError):
+        # Somebody locked the same people the other way round.
+        db.session.rollback()
+        batches.release(batch_id, attempt)
+        db.session.commit()
+        logs.event("batch", batch=batch_id, error="too_busy")
+
+
+def _run_part(batch_id: int, attempt: int) -> bool:
+    """Do one part; is there another?"""
+    batch = batches.still_mine(batch_id, attempt)
+    if batch is None:
+        # Stopped, or taken for dead and given to another worker.
+        db.session.rollback()
+        return False
+    lifetime = timedelta(days=current_app.config["INVITATION_DAYS"])
+    more = bulk.do_part(batch, bulk.Mails(lifetime, current_app.config["PUBLIC_URL"]))
+    outcomes = batch.outcomes
+    db.session.commit()
+    if not more:
+        logs.event("batch", batch=batch_id, outcomes=outcomes)
+    return more
 
 
 # --- previews and results of syncs -------------------------------------------------------

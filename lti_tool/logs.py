@@ -71,8 +71,9 @@ def init_app(app: Flask) -> None:
         handler.setFormatter(JsonLines())
         log.addHandler(handler)
 
-    @app.before_request
-    def begin() -> None:
+    # Before everything that may refuse the request, blueprints' own preprocessors too.
+    @app.url_value_preprocessor
+    def begin(endpoint: str | None, values: dict[str, Any] | None) -> None:
         g.request_id = secrets.token_hex(6)
         g.began = time.perf_counter()
 

@@ -16,11 +16,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import kept
 import pytest
+from chromiums import CHROMEDRIVER, CHROMIUM, Chromiums
 from flask import Flask
 from flask.testing import FlaskClient
 from jinja2 import FileSystemBytecodeCache
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from sqlalchemy import Integer, create_engine, event, text
 from sqlalchemy.engine import make_url
 from werkzeug.serving import make_server
@@ -31,6 +31,8 @@ from lti_tool.classroom import accounts, courses, plans, sessions
 from lti_tool.classroom.accounts import Role, User
 from lti_tool.classroom.courses import Enrollment, Source
 from lti_tool.classroom.sessions import Kind
+from lti_tool.commands import demonstration
+from lti_tool.commands.demonstration import Demo
 from lti_tool.database import db
 from lti_tool.lti import keys, registrations
 from lti_tool.lti.keys import ToolKey
@@ -46,8 +48,6 @@ POSTGRESQL = os.environ.get("LTI_TOOL_TEST_POSTGRESQL_URL", "")
 # With several test processes each has a database of its own, beside the one that was named.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 REDIS = os.environ.get("LTI_TOOL_TEST_REDIS_URL", "")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-CHROMEDRIVER = shutil.which("chromedriver")
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 # What every test would make anew: compiled templates, an empty database with its tables.
 KEPT = Path(tempfile.mkdtemp(prefix="doorlist-tests-"))
@@ -471,59 +471,33 @@ def server(app: Flask) -> Iterator[LiveServer]:
 
 
 @pytest.fixture
-def chromium(tmp_path: Path) -> Iterator[Callable[..., webdriver.Chrome]]:
+def running(tmp_path: Path) -> Iterator[Demo]:
+    """The demo, as anybody starts it: tool at localhost, practice LMS at 127.0.0.1."""
+    stage = demonstration.start(
+        create_app, secret=SECRET, folder=tmp_path, tool_port=0, lms_port=0, LOG_LEVEL="WARNING"
+    )
+    yield stage
+    stage.stop()
+
+
+@pytest.fixture(scope="session")
+def chromiums() -> Iterator[Chromiums]:
+    """Every Chromium that runs."""
+    running = Chromiums()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def chromium(chromiums: Chromiums) -> Iterator[Callable[..., webdriver.Chrome]]:
     """chromium() opens another Chromium: fake camera, third-party cookies blocked (cookies=0 allows).
 
     block="TOOL,PLATFORM" withholds every cookie and storage of the tool under the platform.
     """
     if not CHROMIUM or not CHROMEDRIVER:
         missing("browser", "install chromium and chromium-driver")
-    opened: list[webdriver.Chrome] = []
-
-    def open_browser(
-        *, cookies: int = 1, block: str = "", width: int = 1280, height: int = 900
-    ) -> webdriver.Chrome:
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM or ""
-        for argument in (
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--disable-quic",
-            "--no-first-run",
-            "--use-fake-ui-for-media-stream",
-            "--use-fake-device-for-media-stream",
-            "--autoplay-policy=no-user-gesture-required",
-            "--disable-features=WebRtcHideLocalIpsWithMdns",
-            f"--user-data-dir={tmp_path / f'chromium-{len(opened)}'}",
-            f"--window-size={width},{height}",
-        ):
-            options.add_argument(argument)
-        preferences: dict[str, Any] = {
-            "profile.cookie_controls_mode": cookies,
-            "intl.accept_languages": "en",
-        }
-        if block:
-            # As Safari does: what one site sets inside a frame of the other is not kept at all.
-            tool, platform = (urlsplit(url).hostname for url in block.split(","))
-            preferences["profile.content_settings.exceptions.cookies"] = {
-                f"{tool},{platform}": {"setting": 2}
-            }
-        options.add_experimental_option("prefs", preferences)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER))
-        driver.set_page_load_timeout(30)
-        driver.set_script_timeout(20)
-        opened.append(driver)
-        return driver
-
-    yield open_browser
-    for driver in opened:
-        driver.quit()
+    yield chromiums.open
+    chromiums.take_back()
 
 
 @pytest.fixture

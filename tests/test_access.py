@@ -132,6 +132,23 @@ def test_what_people_may_do_in_a_course(
             assert rule(db.session.get_one(User, person), geology) is may, person
 
 
+def test_a_query_finds_the_courses_that_may_be_placed_as_the_rule_says(app: Flask, cast: Cast) -> None:
+    with app.app_context():
+        courses.add_course(cast.other_account, "Of another account")
+        everybody = db.session.scalars(db.select(User)).all()
+        every_course = db.session.scalars(db.select(Course)).all()
+        ended = db.session.scalar(db.select(Enrollment).filter_by(user_id=cast.ivan, course_id=cast.statics))
+        assert ended is not None
+        ended.ended_at = now()
+        for blocked in (False, True):
+            for user in everybody:
+                user.blocked_at = now() if blocked else None
+                db.session.flush()
+                found = db.session.scalars(db.select(Course).where(access.placeable_by(user))).all()
+                assert set(found) == {one for one in every_course if access.can_place_course(user, one)}
+                assert not (blocked and found)
+
+
 def test_instructors_invite_to_their_own_courses_where_the_account_allows_it(app: Flask, cast: Cast) -> None:
     with app.app_context():
         db.session.get_one(accounts.Account, cast.account).instructors_invite = True

@@ -4,22 +4,19 @@ The demo serves, as in the walks: launches, syncs, mail and rooms are real.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from conftest import SECRET
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from test_walk_browser import launch_in_frame, press, see, wait
 
-from lti_tool import create_app
-from lti_tool.commands import demonstration
 from lti_tool.commands.demonstration import Demo
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -51,15 +48,6 @@ const small = [...document.querySelectorAll('a, button, input:not([type=hidden])
 return (wide > 0 ? [`${wide} px too wide`] : []).concat(small);
 """
 FOCUSED = "const e = document.activeElement; return e.id || e.textContent.trim() || e.tagName"
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[Demo]:
-    stage = demonstration.start(
-        create_app, secret=SECRET, folder=tmp_path, tool_port=0, lms_port=0, LOG_LEVEL="WARNING"
-    )
-    yield stage
-    stage.stop()
 
 
 class Look:
@@ -360,7 +348,7 @@ def test_escape_closes_the_invitation_and_gives_the_focus_back(
     sign_in(ada, running)
     ada.get(f"{running.tool}/users")
     for answered in (False, True):
-        see(ada, ".pagehead a").send_keys(Keys.ENTER)
+        see(ada, ".pagehead .btn-primary").send_keys(Keys.ENTER)
         see(ada, "dialog[open]")
         wait(ada, lambda d: d.execute_script(FOCUSED) == "name", "the focus is not in the name")
         if answered:

@@ -1,30 +1,17 @@
 """The pages of choosing rooms and of moving LMS courses, looked at closely, and a copied course."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from conftest import SECRET
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from test_accessibility import Look
 from test_walk_browser import press, see, tells, wait
 
-from lti_tool import create_app
-from lti_tool.commands import demonstration
 from lti_tool.commands.demonstration import Demo
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[Demo]:
-    stage = demonstration.start(
-        create_app, secret=SECRET, folder=tmp_path, tool_port=0, lms_port=0, LOG_LEVEL="WARNING"
-    )
-    yield stage
-    stage.stop()
 
 
 def in_frame(driver: Chrome, running: Demo, person: str, course: str, button: str) -> None:

@@ -22,7 +22,7 @@ from lti_tool.classroom import sessions
 from lti_tool.classroom.accounts import Identity, Role, Status, User
 from lti_tool.classroom.audit import AuditEvent
 from lti_tool.classroom.courses import Enrollment, Source
-from lti_tool.classroom.invitations import Invitation
+from lti_tool.classroom.invitations import Answer, Invitation
 from lti_tool.database import db
 from lti_tool.pages import visitor
 from lti_tool.practice_lms import Mailbox
@@ -104,6 +104,10 @@ def test_an_invited_person_says_its_me_and_is_in_the_course(
     assert khai.get(f"/courses/{cast.geology}").status_code == 200
     assert "Registered" in row(ada, "khai")
 
+    twice = khai.get(path)
+    assert twice.status_code == 410
+    assert "You are signed in with this browser." in twice.text
+    assert 'href="/courses"' in twice.text, "nobody who is in is sent to sign in"
     again = browse(None)
     for answer in (again.get(path), again.post(f"{path}/accept"), again.post(f"{path}/decline")):
         assert answer.status_code == 410
@@ -173,11 +177,14 @@ def test_its_not_me_deletes_the_person_and_tells_the_inviter(
     assert told.subject == "Nguyễn Thị Minh Khai said “It’s not me”"
     assert user_with(app, KHAI) is None
     with app.app_context():
-        assert db.session.scalars(select(Invitation)).all() == []
+        kept = db.session.scalars(select(Invitation)).one()
+        assert (kept.user_id, kept.answer) == (None, Answer.DECLINED)
+        assert kept.course_names == ["Introduction to Structural Geology"]
         assert db.session.scalars(select(Enrollment).filter_by(source=Source.INVITATION)).all() == []
-    second = browse(None).post(f"{path}/accept")
-    assert second.status_code == 404
-    assert 'data-error="invitation_unknown"' in second.text
+    for second in (browse(None).get(path), browse(None).post(f"{path}/accept")):
+        assert second.status_code == 410
+        assert 'data-error="invitation_declined"' in second.text
+        assert "ask Ada Okonkwo to invite you again" in second.text
 
 
 def test_a_withdrawn_invitation_no_longer_works(
@@ -190,8 +197,10 @@ def test_a_withdrawn_invitation_no_longer_works(
     assert "Withdraw invitation" in ada.get(f"/users/{user.id}").text
     assert ada.post(f"/users/{user.id}/invitation/withdraw").status_code == 303
     assert user_with(app, KHAI) is None
-    assert browse(None).get(path).status_code == 404
-    assert browse(None).post(f"{path}/accept").status_code == 404
+    for second in (browse(None).get(path), browse(None).post(f"{path}/accept")):
+        assert second.status_code == 410
+        assert 'data-error="invitation_withdrawn"' in second.text
+        assert "ask Ada Okonkwo" in second.text
 
 
 def test_an_invitation_withdrawn_before_its_mail_went_out_is_never_sent(
@@ -206,8 +215,13 @@ def test_an_invitation_withdrawn_before_its_mail_went_out_is_never_sent(
     assert mailbox.mails == []
 
 
-def test_resending_makes_the_older_link_useless(
-    app: Flask, cast: Cast, browse: Browse, work: Work, mailbox: Mailbox
+def test_resending_makes_the_older_link_say_so_and_mail_anew(
+    app: Flask,
+    cast: Cast,
+    browse: Browse,
+    work: Work,
+    mailbox: Mailbox,
+    move_clock: Callable[[timedelta], None],
 ) -> None:
     ada = browse(cast.ada)
     old = invited(ada, cast, work, mailbox)
@@ -218,9 +232,21 @@ def test_resending_makes_the_older_link_useless(
     work()
     new = urlsplit(mailbox.wait_for(KHAI, count=2).links[0]).path
     assert new != old
-    assert browse(None).get(old).status_code == 404
-    assert browse(None).post(f"{new}/accept").status_code == 303
-    assert len(mailbox.sent_to(KHAI)) == 2
+    for late in (browse(None).get(old), browse(None).post(f"{old}/accept")):
+        assert late.status_code == 410
+        assert 'data-error="invitation_replaced"' in late.text
+        assert f'action="{old}/renew"' in late.text
+    assert browse(None).post(f"{old}/renew").status_code == 200
+    work()
+    assert len(mailbox.sent_to(KHAI)) == 2, "the newest mail is only minutes old"
+    move_clock(timedelta(minutes=11))
+    assert browse(None).post(f"{old}/renew").status_code == 200
+    work()
+    newest = urlsplit(mailbox.wait_for(KHAI, count=3).links[0]).path
+    assert 'data-error="invitation_replaced"' in browse(None).get(new).text
+    assert browse(None).post(f"{newest}/accept").status_code == 303
+    for late in (browse(None).get(old), browse(None).post(f"{old}/renew")):
+        assert 'data-error="invitation_used"' in late.text
 
 
 def test_an_expired_invitation_is_renewed_to_the_same_address(
@@ -239,7 +265,9 @@ def test_an_expired_invitation_is_renewed_to_the_same_address(
     assert stranger.get("/courses").status_code == 303
     work()
     new = urlsplit(mailbox.wait_for(KHAI, count=2).links[0]).path
-    assert stranger.post(f"{old}/renew").status_code == 404, "once"
+    assert stranger.post(f"{old}/renew").status_code == 200
+    work()
+    assert len(mailbox.sent_to(KHAI)) == 2, "once"
     assert browse(None).post(f"{new}/accept").status_code == 303
 
 

@@ -14,7 +14,8 @@ from lti_tool.classroom import accounts
 from lti_tool.classroom.accounts import Identity, Role, Status, User
 from lti_tool.classroom.courses import Enrollment
 from lti_tool.classroom.invitations import Invitation
-from lti_tool.database import db
+from lti_tool.database import db, now
+from lti_tool.pages import typing_errors
 from lti_tool.practice_lms import Mailbox
 
 Browse = Callable[[int | None], Browser]
@@ -104,7 +105,8 @@ def test_an_address_an_lms_merely_claims_is_nobodys(app: Flask, cast: Cast, brow
         ).one()
         address = claimed.email
     ada = browse(cast.ada)
-    assert "gets an invitation" in ada.get("/users/known", query_string={"email": address}).text
+    shown = unescape(ada.get("/users/known", query_string={"email": address}).text)
+    assert "An LMS says this address is Sam Rivera’s. Inviting makes a second person" in shown
     assert invite(ada, cast, email=address).status_code == 303
     with app.app_context():
         assert len(db.session.scalars(select(User).filter_by(email=address)).all()) == 2
@@ -147,3 +149,48 @@ def test_two_who_invite_the_same_address_at_once_make_one_person(
     with app.app_context():
         assert len(db.session.scalars(select(User).filter_by(email=KHAI)).all()) == 1
         assert len(db.session.scalars(select(Invitation)).all()) == 1
+
+
+def test_a_slip_in_a_well_known_domain_is_told_and_nothing_else_is_guessed(
+    cast: Cast, browse: Browse
+) -> None:
+    ada = browse(cast.ada)
+
+    def shown(address: str) -> str:
+        return unescape(ada.get("/users/known", query_string={"email": address}).text)
+
+    assert "Did you mean pat@gmail.com?" in shown("pat@gmial.com")
+    assert "Did you mean" not in shown("pat@ymail.com")
+    for slip, meant in (
+        ("a@Hotmial.com", "a@hotmail.com"),
+        ("a@gmail.con", "a@gmail.com"),
+        ("a@b.con", "a@b.com"),
+    ):
+        assert typing_errors.mended(slip) == meant
+    for right in ("a@gmail.com", "a@mail.com", "a@b.co", "a@b", "@gmial.com", "gmial.com", ""):
+        assert typing_errors.mended(right) == ""
+    assert ada.get("/users/known", query_string={"email": "ivan@example.org"}).text.count("Ivan") == 1
+    assert browse(cast.ivan).get("/users/known?email=sam@example.org").status_code == 403
+    assert "Sam" not in browse(cast.eve).get("/users/known?email=sam@example.org").text
+
+
+def test_who_is_blocked_is_not_invited(app: Flask, cast: Cast, browse: Browse) -> None:
+    with app.app_context():
+        db.session.get_one(User, cast.sam).blocked_at = now()
+        db.session.commit()
+    ada = browse(cast.ada)
+    assert "Blocked" in ada.get("/users/known?email=sam@example.org").text
+    refused = invite(ada, cast, email="sam@example.org", courses=[cast.statics])
+    assert refused.status_code == 422
+    assert "Sam Whitfield is blocked here." in unescape(refused.text)
+    with app.app_context():
+        assert not db.session.scalars(
+            select(Enrollment).filter_by(user_id=cast.sam, course_id=cast.statics)
+        ).all()
+
+
+def test_a_name_keeps_the_joiners_that_shape_its_letters(app: Flask, cast: Cast, browse: Browse) -> None:
+    name = "علی\u200cرضا"
+    assert invite(browse(cast.ada), cast, name=name).status_code == 303
+    with app.app_context():
+        assert db.session.scalars(select(User.name).filter_by(email=KHAI)).one() == name

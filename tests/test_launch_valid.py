@@ -15,7 +15,7 @@ import pytest
 from conftest import TOOL, Lms
 from flask import Flask
 from flask.testing import FlaskClient
-from test_launch_forgeries import Tab, arrives, cookies_of, error_of
+from test_launch_forgeries import Tab, arrives, assert_refused, cookies_of, error_of
 
 from lti_tool.database import db
 from lti_tool.lti import launch as lti
@@ -139,14 +139,42 @@ def test_the_binder_is_a_cookie_that_works_in_frames_and_dies_soon(
     lms: Platform, client: FlaskClient
 ) -> None:
     answer = client.post("/lti/login", data=lms.login_parameters("sam", "geology"))
-    (cookie,) = [c for c in answer.headers.getlist("Set-Cookie") if c.startswith("dl-state-")]
-    for attribute in ("Secure", "HttpOnly", "SameSite=None", "Partitioned", "Max-Age=300"):
-        assert attribute in cookie
-    # And is cleared by the launch that used it.
+    (cookie,) = [c for c in answer.headers.getlist("Set-Cookie") if c.startswith("__Host-dl-state-")]
+    for attribute in ("Secure", "HttpOnly", "SameSite=None", "Partitioned", "Max-Age=300", "Path=/"):
+        assert attribute in cookie.split("; ")
+    assert "Domain" not in cookie
+    # And is cleared by the launch that used it, whether or not its person was let in.
+    before = binders(client)
+    for change in ({}, {LTI + "context": None}):
+        tab = Tab(lms, client).begin()
+        assert len(binders(client)) == len(before) + 1
+        answer = tab.post_claims(tab.claims(**change))
+        assert arrives(answer) is not bool(change)
+        assert binders(client) == before
+    # A forgery takes no cookie away from the login that waits for its answer.
     tab = Tab(lms, client).begin()
-    before = len([name for name, _ in cookies_of(client) if name.startswith("dl-state-")])
+    tab.post(tab.lms.sign(tab.claims(nonce="another")))
     assert arrives(tab.post_claims())
-    assert len([name for name, _ in cookies_of(client) if name.startswith("dl-state-")]) == before - 1
+
+
+def test_of_very_many_logins_the_oldest_are_forgotten(
+    lms: Platform, client: FlaskClient, move_clock: Callable[[timedelta], None]
+) -> None:
+    tabs = []
+    for _ in range(20):
+        tabs.append(Tab(lms, client).begin())
+        move_clock(timedelta(seconds=1))
+    # What a browser sends with every request stays small.
+    assert len(binders(client)) == 16
+    assert sum(len(name) + len(value) for name, value in cookies_of(client)) < 2_500
+    lms.clock_offset = 20
+    assert_refused(tabs[3].post_claims(), "cookie_missing")
+    assert arrives(tabs[4].post_claims())
+    assert arrives(tabs[-1].post_claims())
+
+
+def binders(client: FlaskClient) -> list[str]:
+    return [name for name, _ in cookies_of(client) if name.startswith("__Host-dl-state-")]
 
 
 def test_login_writes_nothing_to_the_database(app: Flask, lms: Platform) -> None:

@@ -374,6 +374,30 @@ def test_a_registration_that_two_accounts_share_stays_for_the_other(
     assert "127.0.0.1" in page
 
 
+def test_what_another_account_let_go_does_not_wait_for_this_ones_approval(
+    app: Flask, cast: Cast, moodle: Lms, ada: Browser, browse: Browse
+) -> None:
+    with app.app_context():
+        other = db.session.get_one(accounts.Account, cast.other_account)
+        registration = db.session.get_one(Registration, moodle.registration_id)
+        connection = accounts.connect(other, registration)
+        for one in ("oak", "never-launched"):
+            accounts.approve(connection, registrations.note_deployment(registration, one))
+        db.session.commit()
+    assert moodle.launch(browse(None), "sam", "geology", deployment_id="oak").status_code == 303
+    browse(cast.eve).post(f"/lms/{moodle.registration_id}/remove")
+    assert "waits for your approval" not in text_of(ada.get("/lms"))
+    # Nor when its people try again, or from another place of theirs.
+    for one in ("oak", "oak-2"):
+        assert moodle.launch(browse(None), "sam", "geology", deployment_id=one).status_code == 403
+    assert "waits for your approval" not in text_of(ada.get("/lms"))
+    with app.app_context():
+        left = set(db.session.scalars(select(registrations.Deployment.deployment_id)))
+        assert left == {"1", "oak", "oak-2"}
+        waiting = db.session.scalar(select(registrations.Deployment.id).filter_by(deployment_id="oak"))
+    assert ada.post(f"/lms/deployments/{waiting}/approve").status_code == 404
+
+
 # --- the page and who may ----------------------------------------------------------------
 
 

@@ -1,15 +1,16 @@
 """What the mails say, and that no name or address in them can do harm."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from conftest import Cast
 from flask import Flask
+from jinja2 import ChoiceLoader, DictLoader
 from sqlalchemy import select
 
-from lti_tool import jobs, mail
+from lti_tool import delivery, jobs, mail
 from lti_tool.database import db, now
 from lti_tool.mail import OutboxMail
 from lti_tool.practice_lms import Mailbox
@@ -98,7 +99,7 @@ def test_an_unknown_language_falls_back_to_the_first_of_ours(
 def test_the_nearest_of_our_languages_is_chosen(app: Flask, cast: Cast) -> None:
     with app.app_context():
         app.config["LANGUAGES"] = ["en", "de", "pt-BR"]
-        asked = {wish: mail.choose_language(wish) for wish in ("de_AT", "pt", "pt-br", "fr", "")}
+        asked = {wish: delivery.choose_language(wish) for wish in ("de_AT", "pt", "pt-br", "fr", "")}
     assert asked == {"de_AT": "de", "pt": "pt-BR", "pt-br": "pt-BR", "fr": "en", "": "en"}
 
 
@@ -138,7 +139,7 @@ def test_one_dead_mailbox_does_not_hold_up_the_others(
     with app.app_context():
         dead = db.session.scalars(select(OutboxMail).order_by(OutboxMail.id)).first()
         assert dead is not None
-        assert (dead.last_error, dead.due_at) == ("550", None)
+        assert (dead.last_error, dead.due_at) == ("550 5.1.1", None)
         assert dead.failed_at is not None
 
 
@@ -164,3 +165,62 @@ def test_an_address_beyond_ascii_reaches_its_domain(
     queue(app, "sign_in", to="a@bücher.example.org")
     work()
     assert mailbox.mails[0].to == ("a@xn--bcher-kva.example.org",)
+
+
+def test_who_waits_for_a_code_does_not_stand_behind_a_list_of_invitations(
+    app: Flask, cast: Cast, mailbox: Mailbox
+) -> None:
+    with app.app_context():
+        letters = [
+            mail.Addressed(
+                f"guest{n}@example.org", "", [("Statics", "")], "student", "https://t/i", f"x:{n}", "en"
+            )
+            for n in range(3)
+        ]
+        mail.queue_invitations(
+            letters, sender="Ada", account="Linden", expires=now() + timedelta(days=14), part_of="batch:1"
+        )
+        db.session.commit()
+    queue(app, "sign_in")
+    with app.app_context():
+        assert jobs.deliver_due_mail() == 4
+        progress = mail.progress_of("batch:1")
+        assert (progress.total, progress.sent, progress.refused, progress.waiting) == (3, 3, 0, 0)
+    assert mailbox.mails[0].to == (TO,)
+    assert "Statics" in mailbox.wait_for("guest2@example.org").text
+
+
+def test_a_mail_that_cannot_be_written_waits_and_holds_up_nobody(
+    app: Flask, cast: Cast, mailbox: Mailbox, move_clock: Callable[[timedelta], None]
+) -> None:
+    queue(app, "declined")
+    broken = DictLoader({"mail/declined.txt": "{{ nobody.knows.this }}"})
+    whole = app.jinja_env.loader
+    assert whole is not None
+    app.jinja_env.loader = ChoiceLoader([broken, whole])
+    queue(app, "sign_in")
+    with app.app_context():
+        assert jobs.deliver_due_mail() == 1
+    app.jinja_env.loader = whole
+    assert app.jinja_env.cache is not None
+    app.jinja_env.cache.clear()
+    move_clock(timedelta(minutes=2))
+    with app.app_context():
+        assert jobs.deliver_due_mail() == 1, "mended, it goes out"
+    assert {one.subject for one in mailbox.mails} == {"Your code for Linden", "Khai said “It’s not me”"}
+
+
+def test_a_day_in_a_mail_is_told_in_the_zone_of_whoever_caused_it(
+    app: Flask, cast: Cast, work: Work, mailbox: Mailbox
+) -> None:
+    expires = datetime(2027, 3, 1, 23, 30, tzinfo=UTC)
+    for address, zone in (("a@example.org", "Asia/Tokyo"), ("b@example.org", "America/New_York")):
+        with app.test_request_context(headers={"Cookie": f"doorlist-zone={zone}"}):
+            mail.queue_invitation(
+                to=address, name="", sender="Ada", account="L", courses=[], role="student",
+                link="https://t/i", expires=expires, about="x:1", locale="en",
+            )  # fmt: skip
+            db.session.commit()
+    work()
+    assert "2 Mar 2027" in mailbox.wait_for("a@example.org").text
+    assert "1 Mar 2027" in mailbox.wait_for("b@example.org").text

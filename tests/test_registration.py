@@ -136,6 +136,9 @@ def test_from_a_link_in_moodle_to_a_launch(
     page = ada.get("/lms/connect")
     assert token not in page.text
     assert "Not opened yet" in text_of(page)
+    found = re.search(r'id="open-links" hx-get="([^"]+)"', page.text)
+    assert found
+    listed = unescape(found[1])
     with app.app_context():
         (link_id,) = db.session.scalars(select(RegistrationLink.id)).all()
         assert token not in str(db.session.execute(select(RegistrationLink.__table__)).all())
@@ -158,6 +161,10 @@ def test_from_a_link_in_moodle_to_a_launch(
     assert not moodle.registry.bodies
     assert tell(client, shown).status_code == 204
     assert "Opened at 127.0.0.1" in ada.get(state, headers=asking).text
+    moved = re.search(r'hx-get="([^"]+)"', ada.get(listed, headers=asking).text)
+    assert moved
+    # Nothing is put in where nothing has changed.
+    assert ada.get(unescape(moved[1]), headers=asking).status_code == 204
 
     done = press(client, shown)
     assert done.status_code == 200, text_of(done)
@@ -186,6 +193,11 @@ def test_from_a_link_in_moodle_to_a_launch(
     assert "Moodle · 127.0.0.1 is connected" in text_of(found)
     assert "hx-get" not in found.text
     assert "Open links" not in ada.get("/lms/connect").text
+    # A page that listed the link, with nothing on it that waits for this one, tells too.
+    told = ada.get(listed, headers=asking)
+    assert "Moodle · 127.0.0.1 is connected" in text_of(told)
+    assert "hx-get" not in told.text
+    assert "connected" not in browse(cast.eve).get(listed, headers=asking).text
     beside = ada.get(f"{state}?listed=1", headers=asking)
     assert 'id="open-links" hx-swap-oob="true" hidden' in beside.text
 
@@ -518,10 +530,13 @@ def test_only_admins_of_the_account_see_and_withdraw_its_links(
     assert eve.get("/lms/connect/1/state").status_code == 404
     assert eve.post("/lms/connect/1/withdraw").status_code == 404
     assert "Open links" not in eve.get("/lms/connect").text
+    odd = "/lms/connect/links?shown=1-x-9999999999-" + 5000 * "9"
+    assert eve.get(odd, headers={"HX-Request": "true"}).status_code == 200
     for who in (cast.ivan, cast.sam):
         browser = browse(who)
         assert browser.post("/lms/connect/links").status_code == 403
         assert browser.get("/lms/connect/1/state").status_code == 403
+        assert browser.get("/lms/connect/links").status_code == 403
         assert browser.post("/lms/connect/1/withdraw").status_code == 403
     assert "Waiting for" in ada.get("/lms/connect/1/state").text
 

@@ -1,11 +1,11 @@
 """The live room in real browsers: they see each other, write to each other, and notice who goes."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Cast, LiveServer, sign_in_token
 from flask import Flask
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
@@ -15,10 +15,9 @@ from selenium.webdriver.support.ui import WebDriverWait
 from lti_tool.classroom import courses, plans
 from lti_tool.database import db
 from lti_tool.pages import visitor
-from tests.conftest import Cast, LiveServer, sign_in_token
 
-# Several browsers encode and decode video at once; a small machine takes its time.
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(480)]
+# Several browsers encode and decode video at once: a small machine takes its time, one room after another.
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(480), pytest.mark.xdist_group("rooms")]
 
 Open = Callable[..., Chrome]
 
@@ -57,7 +56,7 @@ def visit(driver: Chrome, server: LiveServer, user: int, course: int) -> None:
 def until(driver: Chrome, condition: Callable[[Chrome], Any], seconds: float = 20) -> Any:
     """Wait for `condition`; if it never comes true, say what the console said."""
     try:
-        return WebDriverWait(driver, seconds, poll_frequency=0.2).until(condition)
+        return WebDriverWait(driver, seconds, poll_frequency=0.1).until(condition)
     except Exception:
         print([entry["message"] for entry in driver.get_log("browser")])
         raise
@@ -116,16 +115,19 @@ new MutationObserver((changes) => {
 
 def sees(driver: Chrome, name: str) -> None:
     """Is there a moving picture of `name`, decoded from what came over the network?"""
+    first = until(driver, lambda d: decoded(d, name), 40)
 
-    def moving(d: Chrome) -> bool:
-        first = d.execute_async_script(SEES, name)
-        if not first:
-            return False
-        time.sleep(0.6)
-        later = d.execute_async_script(SEES, name)
-        return bool(later and later["time"] > first["time"] and later["frames"] > first["frames"] > 0)
+    def moved(d: Chrome) -> bool:
+        later = decoded(d, name)
+        return bool(later and later["time"] > first["time"] and later["frames"] > first["frames"])
 
-    until(driver, moving, 40)
+    until(driver, moved, 40)
+
+
+def decoded(driver: Chrome, name: str) -> dict[str, float] | None:
+    """How far the picture of `name` has come, once there is one."""
+    found: dict[str, float] | None = driver.execute_async_script(SEES, name)
+    return found if found and found["frames"] > 0 else None
 
 
 def press(driver: Chrome, action: str) -> None:

@@ -16,8 +16,10 @@ FLOORS = {
     "sealing": 1,
     "lti": 2,
     "conferencing": 2,
+    "delivery": 2,
     "mail": 2,
     "practice_lms": 2,
+    "bounces": 3,
     "classroom": 3,
     "jobs": 4,
     "pages": 4,
@@ -28,17 +30,24 @@ FLOORS = {
 APART = {"lti", "conferencing", "mail", "practice_lms"}
 # Inside classroom, from below: a table names only tables below it.
 CLASSROOM = [
-    {"accounts"},
-    {"audit", "role_maps"},
+    {"accounts", "guest_lists"},
+    {"audit", "role_maps", "search"},
     {"plans"},
     {"courses"},
-    {"copies", "placements"},
-    {"allotment", "rooms", "roster", "invitations", "sessions", "directory", "outcomes"},
-    {"access", "carried_roles", "difference", "platforms"},
-    {"receipts", "reconcile", "connecting", "role_changes"},
-    {"people"},
+    {"account_settings", "copies", "placements"},
+    {
+        *("allotment", "answers", "batches", "directory", "finding", "invitations", "linking", "merging"),
+        *("outcomes", "prospects", "rooms", "roster", "sessions", "unmerging", "wishes"),
+    },
+    {"reminders", "invited", "guests"},
+    {"access", "batch_receipts", "carried_roles", "difference", "extracts", "history", "platforms"},
+    {"receipts", "reconcile", "connecting", "role_changes", "verdicts"},
+    {"drafts", "mass_enrollments", "mass_invitations"},
     {"syncs"},
-    {"course_list", "moves"},
+    {"erasing"},
+    {"people"},
+    {"bulk"},
+    {"course_list", "moves", "privacy", "retention"},
     {"checkups", "doctor"},
 ]
 

@@ -11,16 +11,18 @@ from conftest import Browser, Cast, new_client
 from flask import Flask, template_rendered
 from sqlalchemy import select
 
+from lti_tool import mail
 from lti_tool.classroom import accounts, sessions
 from lti_tool.classroom.accounts import Role, Status, User
 from lti_tool.classroom.sessions import SignInCode
-from lti_tool.database import db
+from lti_tool.database import db, now
 from lti_tool.pages import visitor
 from lti_tool.practice_lms import Mailbox
 
 Browse = Callable[[int | None], Browser]
 Work = Callable[[], None]
 SAM = "sam@example.org"
+FIREFOX = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"}
 
 
 @pytest.fixture
@@ -114,14 +116,21 @@ def test_known_and_unknown_addresses_get_the_same_answers(
             cast.account, name="P", email="pends@example.org", status=Status.PENDING, mailbox_proven=True
         )
         accounts.add_user(cast.account, name="C", email="claim@example.org")
+        # Shut out by an admin.
+        accounts.find_by_mailbox(cast.account, "tess@example.org").blocked_at = now()
         db.session.commit()
     seen = []
-    for email in (SAM, "nob@example.org", "pends@example.org", "claim@example.org"):
+    for email in (SAM, "nob@example.org", "pends@example.org", "claim@example.org", "tess@example.org"):
         browser = browse(None)
         answers = [browser.post("/sign-in", {"email": email}), browser.get("/sign-in/code")]
-        answers += [browser.post("/sign-in/code", {"code": "00000x"}) for _ in range(6)]
+        answers += [
+            browser.post("/sign-in/code", {"code": "00000"}),
+            browser.post("/sign-in", {"email": email}),
+        ]
+        answers += [browser.get("/sign-in/code")]
+        answers += [browser.post("/sign-in/code", {"code": "000000"}) for _ in range(6)]
         seen.append([(a.status_code, _impersonal(a.text, email), sorted(a.headers.keys())) for a in answers])
-    assert [status for status, _, _ in seen[0]] == [303, 200, 422, 422, 422, 422, 422, 410]
+    assert [status for status, _, _ in seen[0]] == [303, 200, 422, 303, 200, *5 * [422], 410]
     for other in seen[1:]:
         assert other == seen[0]
     work()
@@ -130,26 +139,38 @@ def test_known_and_unknown_addresses_get_the_same_answers(
 
 
 def test_as_much_is_done_for_an_unknown_address_as_for_a_known_one(
-    app: Flask, cast: Cast, browse: Browse
+    app: Flask,
+    cast: Cast,
+    browse: Browse,
+    monkeypatch: pytest.MonkeyPatch,
+    statements: list[str],
 ) -> None:
-    """Writing a mail takes most of the time of the answer, and time tells."""
+    """Time tells: what a mail says is sealed for either, and written for neither before it is delivered."""
     done = []
+    seal = mail.seal
     for email in (SAM, "nob@example.org"):
-        rendered: list[str | None] = []
+        work: list[str] = []
 
-        def note(sender: Flask, template: Any, rendered: list[str | None] = rendered, **rest: Any) -> None:
-            rendered.append(template.name)
+        def note(sender: Flask, template: Any, work: list[str] = work, **rest: Any) -> None:
+            work.append(str(template.name))
 
+        def seal_noted(purpose: str, value: str, work: list[str] = work) -> str:
+            work.append(purpose)
+            return seal(purpose, value)
+
+        monkeypatch.setattr(mail, "seal", seal_noted)
         browser = browse(None)
         browser.get("/sign-in")
         with template_rendered.connected_to(note, app):
+            statements.clear()
             browser.post("/sign-in", {"email": email})
-        done.append([name for name in rendered if name and name.startswith("mail/")])
-    assert done[0] == done[1] != []
+        done.append((len(statements), [one for one in work if one.startswith(("mail/", "outbox"))]))
+    assert done[0] == done[1] == (done[0][0], ["outbox"])
 
 
 def _impersonal(page: str, email: str) -> str:
     page = page.replace(email, "ADDRESS")
+    page = re.sub(r'data-wait="\d+"|today [^<]+ [AP]M', "WHEN", page)
     page = re.sub(r'name="csrf[-_]token" (content|value)="[^"]+"', "CSRF", page)
     return re.sub(r"· [0-9a-f]{12} · [^<]+", "· ID · TIME", page)
 
@@ -315,3 +336,69 @@ def test_neither_code_nor_link_lies_readable_in_the_database(
         held = db.session.scalars(select(SignInCode)).one()
         assert token not in (held.token_hash, held.asker_hash, held.code_hash)
         assert code_in(mailbox) not in held.code_hash or len(held.code_hash) == 64
+
+
+def test_a_code_may_be_pasted_as_people_copy_it_and_a_slip_costs_no_try(
+    cast: Cast, browse: Browse, work: Work, mailbox: Mailbox
+) -> None:
+    browser = browse(None)
+    ask(browser)
+    page = browser.get("/sign-in/code").text
+    assert _impersonal(page, SAM) == _impersonal(browser.get("/sign-in/code").text, SAM), "it may be reloaded"
+    for attribute in ('autocomplete="one-time-code"', 'inputmode="numeric"', "Look in spam"):
+        assert attribute in page
+    work()
+    code = code_in(mailbox)
+    for slip in ("", "12345", code + "1", "abc", "١٢٣"):
+        answer = browser.post("/sign-in/code", {"code": slip})
+        assert answer.status_code == 422
+        assert "Write the six digits" in answer.text
+        assert 'aria-invalid="true"' in answer.text
+    # As an Arabic keyboard writes them, and with what mail programs put between.
+    strange = "".join(chr(0x660 + int(digit)) for digit in code)
+    assert browser.post("/sign-in/code", {"code": f" {strange[:3]}\u00a0-{strange[3:]} "}).status_code == 303
+
+
+def test_sent_again_the_code_of_either_mail_works_and_the_other_is_spent_with_it(
+    cast: Cast, browse: Browse, work: Work, mailbox: Mailbox
+) -> None:
+    browser = browse(None)
+    for _ in range(2):
+        ask(browser)
+        work()
+    assert "The code of either mail works" in browser.get("/sign-in/code").text
+    mailbox.wait_for(SAM, count=2)
+    first, second = mailbox.sent_to(SAM)
+    code = re.search(r"^\s*(\d{6})\s*$", first.text, re.MULTILINE)
+    assert code
+    assert browser.post("/sign-in/code", {"code": code[1]}).status_code == 303
+    assert browse(None).post(urlsplit(second.links[0]).path).status_code == 410
+
+
+def test_an_admin_is_told_of_a_sign_in_with_a_new_browser_and_of_no_other(
+    app: Flask, cast: Cast, browse: Browse, work: Work, mailbox: Mailbox
+) -> None:
+    def sign_in(browser: Browser, email: str, count: int) -> None:
+        ask(browser, email)
+        work()
+        mailbox.wait_for(email, count=count)
+        code = re.search(r"^\s*(\d{6})\s*$", mailbox.sent_to(email)[-1].text, re.MULTILINE)
+        assert code
+        assert browser.post("/sign-in/code", {"code": code[1]}, headers=FIREFOX).status_code == 303
+        work()
+
+    ada, own = "ada@example.org", browse(None)
+    sign_in(own, ada, 1)
+    told = mailbox.wait_for(ada, count=2)
+    assert told.subject == "New sign-in to Linden Polytechnic"
+    assert "Firefox on Linux" in told.text
+    assert "/me" in told.links[0]
+    sign_in(own, ada, 3)
+    assert len(mailbox.sent_to(ada)) == 3, "this browser is known"
+    sign_in(browse(None), SAM, 1)
+    assert len(mailbox.sent_to(SAM)) == 1, "students are not told"
+    with app.app_context():
+        accounts.find_account("default").tells_new_sign_ins = False
+        db.session.commit()
+    sign_in(browse(None), ada, 4)
+    assert len(mailbox.sent_to(ada)) == 4, "the account wants none"

@@ -4,12 +4,10 @@ The demo, as anybody starts it: tool at localhost, practice LMS at 127.0.0.1 (tw
 """
 
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import SECRET
 from selenium.common.exceptions import (
     ElementClickInterceptedException,
     NoSuchElementException,
@@ -21,8 +19,6 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from lti_tool import create_app
-from lti_tool.commands import demonstration
 from lti_tool.commands.demonstration import Demo
 
 pytestmark = pytest.mark.browser
@@ -33,20 +29,12 @@ return [...document.querySelectorAll('video')].filter(v => v.videoWidth > 0 && v
 """
 
 
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[Demo]:
-    stage = demonstration.start(
-        create_app, secret=SECRET, folder=tmp_path, tool_port=0, lms_port=0, LOG_LEVEL="WARNING"
-    )
-    yield stage
-    stage.stop()
-
-
 def wait(driver: Chrome, true: Callable[[Chrome], Any], otherwise: str, seconds: int = SECONDS) -> Any:
     """Wait as a person would, while the page changes underneath."""
     waiting = WebDriverWait(
         driver,
         seconds,
+        poll_frequency=0.1,
         ignored_exceptions=[
             StaleElementReferenceException,
             NoSuchElementException,

@@ -11,7 +11,7 @@ from typing import Any
 
 from flask import current_app
 from flask_babel import lazy_gettext as _
-from sqlalchemy import Select, bindparam, case, func, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, case, false, func, select
 
 from lti_tool.classroom.accounts import Account, Role, User
 from lti_tool.classroom.courses import Course, Enrollment, role_in
@@ -21,8 +21,8 @@ from lti_tool.database import db, now
 
 
 def is_admin(user: User) -> bool:
-    """Admin or owner of the account."""
-    return user.role in (Role.ADMIN, Role.OWNER)
+    """Admin or owner of the account, and not shut out of it."""
+    return user.role in (Role.ADMIN, Role.OWNER) and user.blocked_at is None
 
 
 def can_create_courses(user: User) -> bool:
@@ -51,13 +51,15 @@ def can_connect_by_hand(user: User) -> bool:
 
 
 def can_see_course(user: User, course: Course) -> bool:
-    """Admins any course of the account; others those they are enrolled in."""
-    return course.account_id == user.account_id and (is_admin(user) or role_in(course, user) is not None)
+    """Admins any course of the account; others those they are enrolled in. Who is blocked sees none."""
+    if course.account_id != user.account_id or user.blocked_at is not None:
+        return False
+    return is_admin(user) or role_in(course, user) is not None
 
 
 def can_moderate(user: User, course: Course) -> bool:
     """Prepare the room, start meetings, moderate: admins, and the course's instructors."""
-    if course.account_id != user.account_id:
+    if course.account_id != user.account_id or user.blocked_at is not None:
         return False
     return is_admin(user) or role_in(course, user) is Role.INSTRUCTOR
 
@@ -65,6 +67,22 @@ def can_moderate(user: User, course: Course) -> bool:
 def can_place_course(user: User, course: Course) -> bool:
     """Place a course's room in LMS courses, and rooms in its own: its instructors and admins."""
     return can_moderate(user, course)
+
+
+def placeable_by(user: User) -> ColumnElement[bool]:
+    """`can_place_course`, as a query asks it of every Course."""
+    ours = Course.account_id == user.account_id
+    if user.blocked_at is not None:
+        return false()
+    if is_admin(user):
+        return ours
+    teaches = select(Enrollment.id).where(
+        Enrollment.course_id == Course.id,
+        Enrollment.user_id == user.id,
+        Enrollment.role == Role.INSTRUCTOR,
+        Enrollment.ended_at.is_(None),
+    )
+    return and_(ours, teaches.exists())
 
 
 def can_take_over_from(user: User, origin: Course) -> bool:
@@ -94,19 +112,81 @@ def can_invite_to(user: User, course: Course) -> bool:
     return can_moderate(user, course) and db.session.get_one(Account, user.account_id).instructors_invite
 
 
+def can_take_back_invitation(user: User, course: Course, held: Enrollment) -> bool:
+    """Send again or take back how somebody was invited to a course: admins; instructors what was theirs."""
+    return can_invite_to(user, course) and (is_admin(user) or held.added_by_id == user.id)
+
+
 def can_give_role(user: User, role: Role) -> bool:
     """Nobody raises anyone, himself included, above himself."""
     return is_admin(user) and role.rank <= user.role.rank
 
 
 def roles_to_choose(user: User, other: User) -> list[Role]:
-    """The roles `user` may give `other`, and the one they have."""
+    """The roles `user` may give `other`, and the one they have. Nobody changes their own."""
+    if other.id == user.id:
+        return [user.role]
     return [role for role in Role if role is other.role or can_give_role(user, role)]
 
 
 def can_change(user: User, other: User) -> bool:
     """Change or remove somebody: not another account's, not those above oneself."""
     return is_admin(user) and other.account_id == user.account_id and other.role.rank <= user.role.rank
+
+
+def role_to_begin_with(other: User) -> Role:
+    """What somebody is in a course they are put in, unless it is said otherwise."""
+    return Role.INSTRUCTOR if other.role is Role.INSTRUCTOR else Role.STUDENT
+
+
+def can_remove(user: User, other: User) -> bool:
+    """Delete somebody. Not oneself: a slip would be final, so another admin does it."""
+    return can_change(user, other) and other.id != user.id
+
+
+def can_block(user: User, other: User) -> bool:
+    """Shut somebody out, and let them in again: whom one may change, but not oneself."""
+    return can_change(user, other) and other.id != user.id
+
+
+def can_export(user: User, other: User) -> bool:
+    """Take away all that is held about somebody: they themselves, and admins who may change them."""
+    return user.id == other.id or can_change(user, other)
+
+
+def can_change_settings(user: User) -> bool:
+    """The account's settings: its name, contact, languages, and how long things are kept."""
+    return is_admin(user)
+
+
+def is_told_of_sign_ins(user: User) -> bool:
+    """Is somebody mailed when they sign in with a new browser? Admins, unless the account wants none."""
+    return is_admin(user) and bool(user.email) and user.account.tells_new_sign_ins
+
+
+def can_merge(user: User, into: User, other: User) -> bool:
+    """Make one person of two: both whom one may change, and not oneself into somebody else."""
+    return can_change(user, into) and can_change(user, other) and user.id != other.id
+
+
+def can_unmerge(user: User, into: User, other_role: Role) -> bool:
+    """Take a merge back; the person who comes back has the role they had."""
+    return can_change(user, into) and can_give_role(user, other_role)
+
+
+def can_see_audit_log(user: User) -> bool:
+    """What was done in the account, by whom and to whom."""
+    return is_admin(user)
+
+
+def can_change_many(user: User) -> bool:
+    """Have one deed done to many people, and see what became of it, whoever of the account asked for it."""
+    return can_manage_users(user)
+
+
+def can_export_users(user: User) -> bool:
+    """Take the users list away as a file."""
+    return can_manage_users(user)
 
 
 class GateName(StrEnum):
@@ -178,6 +258,8 @@ def rehearse_gate(enrolled: Role | None, *, admin: bool, active: bool) -> Gate:
 
 
 def _judge(user: User, course: Course, facts: Any) -> Gate:
+    if user.blocked_at is not None:
+        return Gate(GateName.NOT_ENROLLED, (_("Blocked by an admin of the account."),))
     ours = user.account_id == course.account_id
     enrolled = _ROLE_BY_RANK.get(facts.rank) if ours else None
     return _decide(enrolled, facts, admin=ours and is_admin(user), counted=not user.is_test)

@@ -22,7 +22,10 @@ class Role(StrEnum):
     @property
     def rank(self) -> int:
         """Order of power, lowest first."""
-        return list(Role).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {role: rank for rank, role in enumerate(Role)}
 
 
 class Status(StrEnum):
@@ -41,6 +44,18 @@ class AccountExists(Exception):
     """Another account has this slug."""
 
 
+class ArrivalRefused(Exception):
+    """A launch that holds, of somebody who may not come in. Its message is used up all the same."""
+
+
+class PersonBlocked(ArrivalRefused):
+    """An admin shut this person out of the account; `.user` is who it is."""
+
+    def __init__(self, user: "User") -> None:
+        super().__init__(user.id)
+        self.user = user
+
+
 class Account(Base):
     """One institution. Every query of the product is inside one."""
 
@@ -54,6 +69,21 @@ class Account(Base):
     timezone: Mapped[str] = mapped_column(default="UTC")
     # May instructors invite students to their own courses?
     instructors_invite: Mapped[bool] = mapped_column(default=False)
+    # Where its people write about their data or when something is wrong; empty: the operator's address.
+    contact: Mapped[str] = mapped_column(default="")
+    # Are admins mailed when somebody signs in as them in a new browser?
+    tells_new_sign_ins: Mapped[bool] = mapped_column(default=True)
+    # Days after which things are forgotten; 0 keeps them (see retention.py).
+    keep_audit_days: Mapped[int] = mapped_column(default=730)
+    keep_names_days: Mapped[int] = mapped_column(default=730)
+    keep_ended_days: Mapped[int] = mapped_column(default=730)
+    keep_unseen_days: Mapped[int] = mapped_column(default=0)
+    keep_mail_days: Mapped[int] = mapped_column(default=90)
+    keep_refused_days: Mapped[int] = mapped_column(default=90)
+    # When forgetting last came to its end, what it forgot then, and what the run going on has so far.
+    forgot_at: Mapped[datetime | None]
+    forgot: Mapped[Any | None] = mapped_column(JSON, deferred=True)
+    forgetting: Mapped[Any | None] = mapped_column(JSON, deferred=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -109,8 +139,21 @@ class User(Base):
     __tablename__ = "user"
     __table_args__ = (
         UniqueConstraint("account_id", "id"),
-        Index("ix_user_list", "account_id", "name_key", "id"),
-        Index("ix_user_email", "account_id", "email_key", "id"),
+        # Each is an order of the users page, followed by what is asked of the rows it is walked along.
+        Index(
+            "ix_user_list",
+            *("account_id", "name_key", "id", "listed", "email_key", "role", "status", "blocked_at"),
+        ),
+        Index("ix_user_email", "account_id", "email_key", "id", "listed", "name_key"),
+        Index("ix_user_role", "account_id", "role", "name_key", "id", "listed", "status", "blocked_at"),
+        Index("ix_user_status", "account_id", "status", "name_key", "id", "listed", "blocked_at", "role"),
+        Index("ix_user_seen", "account_id", "last_seen_at", "id", "listed"),
+        Index(
+            "ix_user_blocked",
+            *("account_id", "name_key", "id", "listed", "blocked_at"),
+            sqlite_where=text("blocked_at IS NOT NULL"),
+            postgresql_where=text("blocked_at IS NOT NULL"),
+        ),
         # One person per proven mailbox; addresses that an LMS merely claims may repeat.
         Index(
             "uq_user_mailbox",
@@ -120,6 +163,8 @@ class User(Base):
             sqlite_where=text("mailbox_proven"),
             postgresql_where=text("mailbox_proven"),
         ),
+        # The audit log names the deleted by number: SQLite, too, gives none a second time.
+        {"sqlite_autoincrement": True},
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -144,6 +189,12 @@ class User(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     registered_at: Mapped[datetime | None]
     last_seen_at: Mapped[datetime | None]
+    # An admin shut this person out: no launch, link or code lets them in.
+    blocked_at: Mapped[datetime | None]
+    # On the users page? Not a platform's preview accounts, nor whoever was merged into somebody else.
+    listed: Mapped[bool] = mapped_column(default=True)
+    # Who this person turned out to be; until undoing that is over, what they were stays here.
+    merged_into_id: Mapped[int | None] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
 
     account: Mapped[Account] = relationship()
 
@@ -226,8 +277,18 @@ def waiting_deployments(account: Account) -> list[Deployment]:
     """Deployments of the account's platforms that nobody approved.
 
     A registration that several accounts share is left out: which of them a deployment belongs to is
-    the operator's to say, not the guess of whoever looks first.
+    the operator's to say, not the guess of whoever looks first. So is one that another account let go
+    and still has people from, who may be those who wait.
     """
+    stranger = select(Account.id).where(
+        Account.id != account.id,
+        select(Identity.id)
+        .where(
+            Identity.account_id == Account.id,
+            Identity.registration_id == Deployment.registration_id,
+        )
+        .exists(),
+    )
     shared = (
         select(Connection.registration_id)
         .group_by(Connection.registration_id)
@@ -242,6 +303,7 @@ def waiting_deployments(account: Account) -> list[Deployment]:
                 Connection.account_id == account.id,
                 Tenancy.deployment_id.is_(None),
                 Deployment.registration_id.not_in(shared),
+                ~stranger.exists(),
             )
             .order_by(Deployment.first_seen_at)
         )
@@ -266,6 +328,7 @@ def add_user(
         status=status,
         mailbox_proven=mailbox_proven,
         is_test=is_test,
+        listed=not is_test,
         last_seen_at=seen_at,
         registered_at=now() if status is Status.REGISTERED else None,
     )
@@ -289,11 +352,11 @@ def email_key(email: str) -> str:
 
 
 def find_user(account_id: int, user_id: int) -> User | None:
-    """A user of this account; another account's is None."""
+    """A user of this account; another account's is None, and so is who was merged into somebody else."""
     if not 0 < user_id < 2**31:
         # A number no id can have, which SQLite would not even take.
         return None
-    return db.session.scalar(select(User).filter_by(account_id=account_id, id=user_id))
+    return db.session.scalar(select(User).filter_by(account_id=account_id, id=user_id, merged_into_id=None))
 
 
 def find_by_mailbox(account_id: int, email: str) -> User | None:
@@ -338,7 +401,13 @@ def holders_of(email: str) -> list[User]:
             select(User)
             .join(Account, Account.id == User.account_id)
             .options(contains_eager(User.account))
-            .where(User.email_key == email_key(email), User.mailbox_proven, User.is_test.is_(False))
+            .where(
+                User.email_key == email_key(email),
+                User.mailbox_proven,
+                User.is_test.is_(False),
+                # Whoever is shut out is mailed nothing, as if nobody had the address.
+                User.blocked_at.is_(None),
+            )
             .order_by(Account.id)
         )
     )

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, and_, or_, select, update
+from sqlalchemy import JSON, ForeignKey, Text, and_, cast, or_, select, update
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from lti_tool.classroom.accounts import Connection, stored
@@ -107,7 +107,10 @@ def ask(connection: Connection) -> None:
 
 
 def ask_due() -> None:
-    """Queue a check of every LMS that launches and was not checked for a day, a few at a time."""
+    """Queue a check of every LMS that launches and was not checked for a day, a few at a time.
+
+    One that was checked before anybody launched is due with its first launch: that shows more than a check.
+    """
     due = (
         select(Connection)
         .join(Registration, Registration.id == Connection.registration_id)
@@ -116,7 +119,16 @@ def ask_due() -> None:
             Registration.last_launch_at.is_not(None),
             or_(
                 Checkup.connection_id.is_(None),
-                and_(Checkup.state == CheckState.DONE, Checkup.finished_at < now() - EVERY),
+                and_(
+                    Checkup.state == CheckState.DONE,
+                    or_(
+                        Checkup.finished_at < now() - EVERY,
+                        and_(
+                            cast(Checkup.found, Text).contains("nobody_launched"),
+                            Registration.clock_offset.is_not(None),
+                        ),
+                    ),
+                ),
             ),
         )
         .order_by(Checkup.finished_at, Connection.id)

@@ -5,6 +5,7 @@ bits of which the database holds the SHA-256.
 """
 
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
 from lti_tool.classroom import access, accounts, audit, platforms
 from lti_tool.classroom.accounts import Account, User
 from lti_tool.classroom.roster import PLATFORM_NAMES
-from lti_tool.database import Base, db, now
+from lti_tool.database import Base, db, is_id, now
 from lti_tool.lti import registrations
 from lti_tool.lti.registration import Configuration, Fault, Registered, RegistrationRefused
 from lti_tool.lti.registrations import Registration, RegistrationExists
@@ -94,6 +95,22 @@ def open_links(account: Account) -> list[RegistrationLink]:
         .order_by(RegistrationLink.id.desc())
     )
     return [link for link in links if _is_backed(link)]
+
+
+def connected_links(account: Account, ids: Sequence[int]) -> list[RegistrationLink]:
+    """Those of these links that connected an LMS, newest first; another account's are left out."""
+    return list(
+        db.session.scalars(
+            select(RegistrationLink)
+            .options(joinedload(RegistrationLink.registration))
+            .where(
+                RegistrationLink.account_id == account.id,
+                RegistrationLink.id.in_([one for one in ids if is_id(one)]),
+                RegistrationLink.registration_id.is_not(None),
+            )
+            .order_by(RegistrationLink.id.desc())
+        )
+    )
 
 
 def find_link(account_id: int, link_id: int) -> RegistrationLink | None:

@@ -7,7 +7,7 @@ from sqlalchemy import Case, Select, case, func, or_, select, tuple_
 from sqlalchemy.orm import aliased
 
 from lti_tool.classroom.accounts import Role, User
-from lti_tool.classroom.courses import Course, Enrollment, count_people
+from lti_tool.classroom.courses import Course, Enrollment, Source, count_people
 from lti_tool.database import db, fold, is_id
 
 PAGE = 25
@@ -40,6 +40,13 @@ class Listed:
     def disagreeing(self) -> Enrollment | None:
         """The enrollment for which launch and roster say different roles, if one does."""
         return next((e for e in self.enrollments if e.ended_at is None and e.roles_disagree), None)
+
+    @property
+    def invitation(self) -> Enrollment | None:
+        """The enrollment by invitation that holds, if one does."""
+        return next(
+            (e for e in self.enrollments if e.ended_at is None and e.source is Source.INVITATION), None
+        )
 
     @property
     def unsaid(self) -> bool:
@@ -101,7 +108,12 @@ def _found(course: Course, search: str, cursor: int | None, *, backward: bool) -
         .correlate(None)
         .scalar_subquery()
     )
-    query = select(User, total.label("total")).join(held, held.c.user_id == User.id)
+    query = (
+        select(User, total.label("total"))
+        .join(held, held.c.user_id == User.id)
+        # Whoever was merged into somebody else is listed as that person.
+        .where(User.merged_into_id.is_(None))
+    )
     wish = fold(search)
     if wish:
         query = query.where(

@@ -180,8 +180,29 @@ class Enrollment(Base):
             sqlite_where=text("context_id IS NULL"),
             postgresql_where=text("context_id IS NULL"),
         ),
-        Index("ix_enrollment_course", "course_id", "user_id"),
+        Index("ix_enrollment_course", "course_id", "user_id", "ended_at"),
+        # Who was not put there by an LMS: few beside the others.
+        Index(
+            "ix_enrollment_source",
+            *("account_id", "source", "user_id", "ended_at"),
+            sqlite_where=text("context_id IS NULL"),
+            postgresql_where=text("context_id IS NULL"),
+        ),
         Index("ix_enrollment_user", "user_id", "ended_at"),
+        # For deleting whoever added people; those from an LMS were added by nobody.
+        Index(
+            "ix_enrollment_added_by",
+            "added_by_id",
+            sqlite_where=text("added_by_id IS NOT NULL"),
+            postgresql_where=text("added_by_id IS NOT NULL"),
+        ),
+        Index(
+            "ix_enrollment_over",
+            "account_id",
+            "ended_at",
+            sqlite_where=text("ended_at IS NOT NULL"),
+            postgresql_where=text("ended_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

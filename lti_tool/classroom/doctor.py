@@ -152,6 +152,22 @@ def _look_at_gradebook(patient: Patient) -> Finding:
     return Finding("grades_good", Kind.GOOD, {"items": len(items)})
 
 
+# What a platform says of our signature when it does not hold at its own time, too.
+_OF_SIGNATURE = {"", "invalid_client", "invalid_grant", "invalid_request"}
+
+
+def sum_up(found: Sequence[Finding]) -> list[Finding]:
+    """One cause is named once: where the clock is far off, our signature is refused whatever the keys are."""
+    if all(one.code != "clock_off" for one in found):
+        return list(found)
+    return [
+        Finding("token_waits_for_clock", Kind.LOOK, one.facts)
+        if one.code == "token_refused" and one.facts["error"] in _OF_SIGNATURE
+        else one
+        for one in found
+    ]
+
+
 # --- looking at what is here -------------------------------------------------------------
 
 

@@ -1,6 +1,5 @@
-"""Invitations: a mailed one-use token. "It's me" accepts, "It's not me" declines.
+"""Invitations: a mailed question to one mailbox, and the links that lead to it; answers.py takes the answer.
 
-A link that is opened changes nothing, since mail scanners open links; only the button's POST does.
 Tokens are 256 random bits of which the database holds the SHA-256.
 """
 
@@ -8,16 +7,18 @@ import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from email_validator import EmailNotValidError, validate_email
-from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, select
+from sqlalchemy import JSON, ForeignKey, ForeignKeyConstraint, Index, select, text, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from lti_tool import mail
 from lti_tool.classroom import audit
 from lti_tool.classroom.accounts import (
     Account,
+    PersonBlocked,
     Role,
     Status,
     User,
@@ -29,13 +30,23 @@ from lti_tool.classroom.accounts import (
     stored,
 )
 from lti_tool.classroom.courses import Course, Enrollment, Source, role_in
-from lti_tool.database import Base, db, insert, now
+from lti_tool.database import Base, db, insert, insert_many, now
 from lti_tool.sealing import fingerprint
 
 
 class Answer(StrEnum):
     """What became of an invitation; no answer yet is None."""
 
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
+    WITHDRAWN = "withdrawn"
+
+
+class State(StrEnum):
+    """Where an invitation stands: its answer, or that it waits for one or waited too long."""
+
+    WAITING = "waiting"
+    EXPIRED = "expired"
     ACCEPTED = "accepted"
     DECLINED = "declined"
     WITHDRAWN = "withdrawn"
@@ -58,55 +69,132 @@ class NothingNew(Exception):
 
 
 class InvitationUnknown(Exception):
-    """No invitation has this token: it was mistyped, cut off, or replaced by a newer one."""
+    """No invitation has this token: it was mistyped or cut off, or what it led to is gone."""
 
 
-class InvitationSpent(Exception):
-    """The invitation was answered or withdrawn already; `.invitation` is the one."""
-
-    def __init__(self, invitation: "Invitation") -> None:
-        super().__init__(invitation.id)
-        self.invitation = invitation
-
-
-class InvitationExpired(Exception):
-    """Its time is over; `.invitation` is the one."""
+class _Useless(Exception):
+    """A link that cannot be answered; `.invitation` is what it was mailed for."""
 
     def __init__(self, invitation: "Invitation") -> None:
         super().__init__(invitation.id)
         self.invitation = invitation
+
+
+class InvitationSpent(_Useless):
+    """The invitation was answered or withdrawn already."""
+
+
+class InvitationExpired(_Useless):
+    """Its time is over."""
+
+
+class LinkReplaced(_Useless):
+    """A newer mail took the place of the one with this link; the invitation still waits."""
+
+
+_UNREMINDED = text("answer IS NULL AND reminded_at IS NULL")
 
 
 class Invitation(Base):
-    """One question "Is this you?" to one mailbox."""
+    """One question "Is this you?" to one mailbox. It outlives the person, whom it then no longer names."""
 
     __tablename__ = "invitation"
     __table_args__ = (
-        ForeignKeyConstraint(["account_id", "user_id"], ["user.account_id", "user.id"], ondelete="CASCADE"),
+        # Checked at commit, when the person who went is no longer named (see user_id).
+        ForeignKeyConstraint(
+            ["account_id", "user_id"],
+            ["user.account_id", "user.id"],
+            name="fk_invitation_account_id_user_id",
+            deferrable=True,
+            initially="DEFERRED",
+        ),
         Index("ix_invitation_user", "user_id"),
+        Index("ix_invitation_list", "account_id", "id"),
+        Index("ix_invitation_answer", "account_id", "answer", "id"),
+        Index("ix_invitation_inviter", "account_id", "invited_by_id", "id"),
+        # What a reminder may still be due for.
+        Index(
+            "ix_invitation_unreminded", "expires_at", sqlite_where=_UNREMINDED, postgresql_where=_UNREMINDED
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     account_id: Mapped[int] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
-    user_id: Mapped[int]
+    # None: declined or withdrawn, or the person was deleted since.
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("user.id", ondelete="SET NULL"))
     invited_by_id: Mapped[int | None] = mapped_column(ForeignKey("user.id", ondelete="SET NULL"))
-    token_hash: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
+    # When the newest mail with a link was queued, reminders aside.
     sent_at: Mapped[datetime] = mapped_column(default=now)
+    reminded_at: Mapped[datetime | None]
     expires_at: Mapped[datetime]
     answered_at: Mapped[datetime | None]
     answer: Mapped[Answer | None] = mapped_column(stored(Answer))
+    withdrawn_by_id: Mapped[int | None] = mapped_column(ForeignKey("user.id", ondelete="SET NULL"))
+    # The names of the courses it led to when it was answered; until then the person's enrollments say.
+    course_names: Mapped[Any | None] = mapped_column(JSON)
 
     account: Mapped[Account] = relationship(foreign_keys="Invitation.account_id")
-    user: Mapped[User] = relationship(
+    user: Mapped[User | None] = relationship(
         foreign_keys="Invitation.user_id", primaryjoin="Invitation.user_id == User.id", overlaps="account"
     )
     invited_by: Mapped[User | None] = relationship(foreign_keys="Invitation.invited_by_id")
+    withdrawn_by: Mapped[User | None] = relationship(foreign_keys="Invitation.withdrawn_by_id")
 
     @property
     def topic(self) -> str:
         """How the outbox names this invitation."""
         return f"invitation:{self.id}"
+
+    @property
+    def state(self) -> State:
+        """Where it stands now; whether its time is over is asked whenever it is looked at."""
+        if self.answer is not None or self.user_id is None:
+            return State(self.answer or Answer.WITHDRAWN)
+        return State.EXPIRED if self.expires_at <= now() else State.WAITING
+
+
+class InvitationLink(Base):
+    """A mailed link to an invitation: its token's SHA-256, and since when a newer one replaces it."""
+
+    __tablename__ = "invitation_link"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    invitation_id: Mapped[int] = mapped_column(ForeignKey("invitation.id", ondelete="CASCADE"), index=True)
+    token_hash: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    # Its page then says so. A reminder's link replaces none.
+    replaced_at: Mapped[datetime | None]
+    reminder: Mapped[bool] = mapped_column(default=False)
+    # Who had it mailed; None: the invited person asked for it, or nobody did.
+    by_id: Mapped[int | None] = mapped_column(ForeignKey("user.id", ondelete="SET NULL"))
+
+    by: Mapped[User | None] = relationship()
+
+
+def new_links(
+    invitation_ids: Sequence[int], *, by: User | None = None, reminder: bool = False, replace: bool = True
+) -> list[str]:
+    """A fresh link for each of these invitations, however many; the tokens, in their order.
+
+    Those mailed before stop working if `replace`; of invitations made just now there are none.
+    """
+    tokens = [secrets.token_urlsafe(32) for _ in invitation_ids]
+    if replace:
+        for start in range(0, len(invitation_ids), 500):
+            db.session.execute(
+                update(InvitationLink)
+                .where(
+                    InvitationLink.invitation_id.in_(invitation_ids[start : start + 500]),
+                    InvitationLink.replaced_at.is_(None),
+                )
+                .values(replaced_at=now())
+                .execution_options(synchronize_session=False)
+            )
+    each = {"invitation_id": invitation_ids, "token_hash": [fingerprint(token) for token in tokens]}
+    every = {"created_at": now(), "reminder": reminder, "by_id": by.id if by else None}
+    insert_many(InvitationLink.__table__, each, every)
+    return tokens
 
 
 def check_address(email: str) -> str:
@@ -138,7 +226,8 @@ def invite(
     """Put somebody on the lists of `courses` and mail them; the user is pending until they answer.
 
     Who is registered already is added at once and told so. Who is pending gets the courses and a fresh
-    invitation. Admins are in every course, so none is asked for. Raises AddressWrong, NothingNew.
+    invitation. Admins are in every course, so none is asked for. Raises AddressWrong, NothingNew,
+    PersonBlocked.
     """
     email = check_address(email)
     if role.rank >= Role.ADMIN.rank:
@@ -146,6 +235,8 @@ def invite(
         user, courses = find_by_mailbox(account.id, email), ()
     else:
         user = find_known(account.id, email)
+    if user is not None and user.blocked_at is not None:
+        raise PersonBlocked(user)
     if user is None:
         user = _add_pending(account, name=name.strip(), email=email, role=role, by=by)
     elif user.status is Status.PENDING:
@@ -238,23 +329,22 @@ def enroll_invited(course: Course, user: User, role: Role, *, by: User) -> bool:
 def _send_invitation(
     account: Account, user: User, *, by: User | None, lifetime: timedelta, public_url: str
 ) -> Invitation:
-    """Mail `user` a fresh token; those mailed before stop working."""
-    token = secrets.token_urlsafe(32)
+    """Mail `user` a fresh link; those mailed before stop working."""
     invitation = find_pending(user)
     if invitation is None:
         invitation = Invitation(
             account_id=account.id,
             user_id=user.id,
             invited_by_id=by.id if by else None,
-            token_hash=fingerprint(token),
             expires_at=now() + lifetime,
         )
         db.session.add(invitation)
     else:
-        invitation.token_hash, invitation.expires_at = fingerprint(token), now() + lifetime
-        invitation.sent_at = now()
-        invitation.invited_by_id = by.id if by else invitation.invited_by_id
+        # Whose invitation it is stays as it was, whoever sends it again.
+        invitation.expires_at, invitation.sent_at = now() + lifetime, now()
+        invitation.invited_by_id = invitation.invited_by_id or (by.id if by else None)
     db.session.flush()
+    token = new_links([invitation.id], by=by)[0]
     # One that still waits to be sent carries a link that no longer works.
     mail.cancel(invitation.topic)
     inviter = by or invitation.invited_by
@@ -273,16 +363,25 @@ def _send_invitation(
     return invitation
 
 
+def courses_of(user_ids: Sequence[int]) -> dict[int, list[Course]]:
+    """User id → the courses they are in now, by name; in one statement."""
+    found: dict[int, list[Course]] = {}
+    rows = db.session.execute(
+        select(Enrollment.user_id, Course)
+        .join(Course, Course.id == Enrollment.course_id)
+        .where(Enrollment.user_id.in_(user_ids), Enrollment.ended_at.is_(None))
+        .order_by(Course.name_key, Course.id)
+    )
+    for user_id, course in rows:
+        held = found.setdefault(user_id, [])
+        if course not in held:
+            held.append(course)
+    return found
+
+
 def courses_offered(user: User) -> list[Course]:
     """The courses an invited person finds when they accept."""
-    return list(
-        db.session.scalars(
-            select(Course)
-            .join(Enrollment, Enrollment.course_id == Course.id)
-            .where(Enrollment.user_id == user.id, Enrollment.ended_at.is_(None))
-            .order_by(Course.name_key, Course.id)
-        )
-    )
+    return courses_of([user.id]).get(user.id, [])
 
 
 def find_pending(user: User) -> Invitation | None:
@@ -290,105 +389,11 @@ def find_pending(user: User) -> Invitation | None:
     return db.session.scalar(select(Invitation).filter_by(user_id=user.id, answer=None))
 
 
-def read(token: str) -> Invitation:
-    """The invitation a link belongs to. Raises InvitationUnknown, InvitationSpent, InvitationExpired."""
-    invitation = db.session.scalar(
-        select(Invitation)
-        .options(joinedload(Invitation.user), joinedload(Invitation.account))
-        .filter_by(token_hash=fingerprint(token))
-    )
-    if invitation is None:
-        raise InvitationUnknown
-    if invitation.answer is not None:
-        raise InvitationSpent(invitation)
-    if invitation.expires_at <= now():
-        raise InvitationExpired(invitation)
-    return invitation
-
-
-def accept(token: str) -> User:
-    """ "It's me": the user is registered, the token spent; of two at once, one wins.
-
-    Raises what `read` raises.
-    """
-    invitation = read(token)
-    _answer(invitation, Answer.ACCEPTED)
-    user = invitation.user
-    user.status, user.registered_at = Status.REGISTERED, now()
-    audit.record(user.account_id, "invitation.accepted", f"user:{user.id}", by=user)
-    return user
-
-
-def decline(token: str) -> Invitation:
-    """ "It's not me": withdraw, tell the inviter, keep nothing about the invited person.
-
-    Raises what `read` raises.
-    """
-    invitation = read(token)
-    _answer(invitation, Answer.DECLINED)
-    account, user, inviter = invitation.account, invitation.user, invitation.invited_by
-    audit.record(account.id, "invitation.declined", f"user:{user.id}", source="mail")
-    if inviter is not None and inviter.email:
-        mail.queue_declined(
-            to=inviter.email,
-            name=inviter.name,
-            account=account.name,
-            invited=user.label,
-            about=f"user:{inviter.id}",
-            locale=inviter.locale or account.locale,
-        )
-    if user.status is Status.PENDING:
-        db.session.flush()
-        db.session.delete(user)
-    return invitation
-
-
-def withdraw(user: User, *, by: User) -> None:
-    """Take back a pending invitation; the person disappears unless they are known otherwise."""
-    invitation = find_pending(user)
-    if invitation is None:
-        return
-    _answer(invitation, Answer.WITHDRAWN)
-    mail.cancel(invitation.topic)
-    audit.record(user.account_id, "invitation.withdrawn", f"user:{user.id}", by=by)
-    if user.status is Status.PENDING:
-        db.session.flush()
-        db.session.delete(user)
-
-
 def resend(user: User, *, by: User | None, lifetime: timedelta, public_url: str) -> None:
-    """Mail a pending user again, with a new token; the old one stops working."""
-    if user.status is not Status.PENDING:
+    """Mail a pending user again, with a new token; the old ones stop working."""
+    if user.status is not Status.PENDING or user.blocked_at is not None:
         return
     _send_invitation(user.account, user, by=by, lifetime=lifetime, public_url=public_url)
     audit.record(
         user.account_id, "invitation.resent", f"user:{user.id}", by=by, source="" if by else "sign-in"
     )
-
-
-def renew_expired(token: str, *, lifetime: timedelta, public_url: str) -> None:
-    """The person whose link is too old asks for a new one; it goes to the same address.
-
-    Raises InvitationUnknown, InvitationSpent. One that has not expired stays as it is.
-    """
-    try:
-        read(token)
-    except InvitationExpired as expired:
-        resend(expired.invitation.user, by=None, lifetime=lifetime, public_url=public_url)
-
-
-def _answer(invitation: Invitation, answer: Answer) -> None:
-    """Spend the token; raises InvitationSpent or InvitationUnknown when somebody was faster."""
-    held = db.session.scalar(
-        select(Invitation)
-        .filter_by(id=invitation.id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
-    if held is None:
-        # "It's not me" was said, or it was withdrawn, in this very moment.
-        raise InvitationUnknown
-    if held.answer is not None:
-        raise InvitationSpent(held)
-    held.answer, held.answered_at = answer, now()
-    db.session.flush()

@@ -1,26 +1,32 @@
-"""One person in an account: what is known of them and from where, and changing, leaving, erasing."""
+"""One person in an account: what is known of them and from where; changing, blocking, erasing them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
-from sqlalchemy.orm import aliased, joinedload
+from sqlalchemy import and_, func, select, update
+from sqlalchemy.orm import aliased, joinedload, lazyload
 
 from lti_tool import mail
-from lti_tool.classroom import audit, connecting, sessions
-from lti_tool.classroom.accounts import Account, Identity, Role, User, owners, rename
-from lti_tool.classroom.courses import Context, Course, Enrollment, Source
+from lti_tool.classroom import answers, audit, connecting, erasing, sessions
+from lti_tool.classroom.accounts import Account, Identity, Role, Status, User, rename
+from lti_tool.classroom.courses import Context, Course, Enrollment, Source, role_in
 from lti_tool.classroom.invitations import Invitation
 from lti_tool.classroom.rooms import Attendance
 from lti_tool.classroom.roster import PLATFORM_NAMES
-from lti_tool.database import db, now
+from lti_tool.classroom.sessions import Session
+from lti_tool.database import db, insert, now
 from lti_tool.lti.registrations import Deployment, Registration
 from lti_tool.mail import OutboxMail
+from lti_tool.sealing import fingerprint
 
 
 class LastOwner(Exception):
     """The account would be left without an owner."""
+
+
+class ChangedMeanwhile(Exception):
+    """Somebody else changed the person after the form that now comes back was opened."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Known:
     subject: str
     last_launch_at: datetime | None
     registration_id: int
+    since: datetime
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,8 @@ class Portrait:
     # The newest invitation, and its newest mail if that is still remembered.
     invitation: Invitation | None
     mail: OutboxMail | None
+    # The browsers that are signed in, the one used last in front, with the LMS they came from.
+    browsers: Sequence[tuple[Session, str]]
 
     @property
     def courses(self) -> list[tuple[Course, Role]]:
@@ -71,8 +80,8 @@ class Portrait:
         return {one.course.id for one in self.belongings if one.source is Source.LMS}
 
 
-def portray(user: User) -> Portrait:
-    """Everything the user's panel says, in four statements."""
+def portray(user: User, *, idle: timedelta) -> Portrait:
+    """Everything the user's panel says, in three statements; who was idle for that long is signed out."""
     adder = aliased(User)
     rows = db.session.execute(
         select(Enrollment, Course, Registration, adder)
@@ -92,31 +101,73 @@ def portray(user: User) -> Portrait:
         Belonging(course, held.role, held.source, held.since, _called(registration), by)
         for held, course, registration, by in rows
     ]
-    known = db.session.execute(
-        select(Identity, Registration)
-        .join(Registration, Registration.id == Identity.registration_id)
-        .where(Identity.account_id == user.account_id, Identity.user_id == user.id)
-        .order_by(Identity.id)
-    )
+    # Of several invitations the newest. One statement finds it beside identities and sessions, each with
+    # each, since there are few of them.
+    newest = select(func.max(Invitation.id)).where(Invitation.user_id == user.id).scalar_subquery()
+    living = and_(Session.user_id == User.id, Session.expires_at > now(), Session.seen_at > now() - idle)
+    found = db.session.execute(
+        select(Identity, Registration, Invitation, Session)
+        .select_from(User)
+        .outerjoin(Identity, Identity.user_id == User.id)
+        .outerjoin(Registration, Registration.id == Identity.registration_id)
+        .outerjoin(Invitation, Invitation.id == newest)
+        .outerjoin(Session, living)
+        .options(joinedload(Invitation.invited_by), lazyload(Session.user))
+        .where(User.account_id == user.account_id, User.id == user.id)
+        .order_by(Identity.id, Session.seen_at.desc(), Session.id.desc())
+    ).all()
+    known = {row[0].id: row for row in found if row[0] is not None}
+    lms_of = {row[1].id: _called(row[1]) for row in known.values()}
     identities = [
-        Known(_called(registration), identity.subject, identity.last_launch_at, registration.id)
-        for identity, registration in known
+        Known(
+            lms_of[one.registration_id],
+            one.subject,
+            one.last_launch_at,
+            one.registration_id,
+            one.created_at,
+        )
+        for one, *_ in known.values()
     ]
-    invitation = db.session.scalar(
-        select(Invitation)
-        .options(joinedload(Invitation.invited_by))
-        .where(Invitation.account_id == user.account_id, Invitation.user_id == user.id)
-        .order_by(Invitation.id.desc())
-        .limit(1)
+    browsers = {row[3].id: row[3] for row in found if row[3] is not None}
+    invitation = found[0][2] if found else None
+    sent = None
+    if invitation is not None and user.status is Status.PENDING:
+        sent = mail.latest_about([invitation.topic]).get(invitation.topic)
+    return Portrait(
+        belongings,
+        identities,
+        invitation,
+        sent,
+        [(one, lms_of.get(one.registration_id or 0, "")) for one in browsers.values()],
     )
-    sent = mail.latest_about([invitation.topic]).get(invitation.topic) if invitation else None
-    return Portrait(belongings, identities, invitation, sent)
 
 
 def _called(registration: Registration | None) -> str:
     if registration is None:
         return ""
     return PLATFORM_NAMES.get(registration.family.lower(), registration.name)
+
+
+# --- changing ----------------------------------------------------------------------------
+
+
+def version_of(user: User) -> str:
+    """Names what can be changed of somebody as it is now; another one after every change."""
+    return fingerprint(f"{user.id}\n{user.name}\n{user.role}\n{user.name_by_hand}")[:16]
+
+
+def hold(user: User, version: str) -> None:
+    """From here to the commit nobody else changes `user`. Raises ChangedMeanwhile if it is not `version`."""
+    # In the order of `erase`, or two would wait for each other.
+    _line_up(user.account_id)
+    held = db.session.scalar(
+        select(User)
+        .where(User.account_id == user.account_id, User.id == user.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if held is None or version_of(held) != version:
+        raise ChangedMeanwhile
 
 
 def name_by_hand(user: User, name: str, *, by: User) -> None:
@@ -152,6 +203,44 @@ def change_role(user: User, role: Role, *, by: User | None = None, source: str =
     user.role, user.made_admin_by_id = role, None
 
 
+def add_to_course(user: User, course: Course, role: Role, *, by: User) -> bool:
+    """Put somebody on a course's list by hand; False if they have that role there, or a higher one.
+
+    Nobody is mailed. Who teaches a course is an instructor in the account too.
+    """
+    there = role_in(course, user)
+    if there is not None and there.rank >= role.rank:
+        return False
+    at = {"since": now(), "added_by_id": by.id, "role": role}
+    db.session.execute(
+        insert(Enrollment)
+        .values(
+            account_id=course.account_id,
+            course_id=course.id,
+            user_id=user.id,
+            source=Source.MANUAL,
+            role_unsaid=False,
+            **at,
+        )
+        # Of two who add the same person, or after they were removed here: one row.
+        .on_conflict_do_update(
+            index_elements=["course_id", "user_id", "source"],
+            index_where=Enrollment.context_id.is_(None),
+            set_={**at, "ended_at": None},
+        )
+    )
+    audit.record(
+        user.account_id,
+        "enrollment.added",
+        f"user:{user.id}",
+        by=by,
+        after={"course": course.id, "role": role},
+    )
+    if role.rank > user.role.rank:
+        change_role(user, role, by=by)
+    return True
+
+
 def remove_from_course(user: User, course: Course, *, by: User) -> bool:
     """End every reason why somebody is in a course; does an LMS still list them, so that they come back?"""
     ended = db.session.scalars(
@@ -174,10 +263,46 @@ def remove_from_course(user: User, course: Course, *, by: User) -> bool:
     return Source.LMS in ended
 
 
+def sign_out_everywhere(user: User, *, by: User) -> None:
+    """End every browser session of somebody; they can sign in again."""
+    sessions.end_all(user)
+    audit.record(user.account_id, "user.signed_out", f"user:{user.id}", by=by)
+
+
+# --- blocking ----------------------------------------------------------------------------
+
+
+def block(user: User, *, by: User | None, source: str = "") -> None:
+    """Shut somebody out: signed out at once, and no launch, link or code lets them in again.
+
+    They stay on every list, where syncs go on keeping them. Raises LastOwner.
+    """
+    if user.role is Role.OWNER:
+        _keep_an_owner(user)
+    if user.blocked_at is not None:
+        return
+    user.blocked_at = now()
+    sessions.shut_out(user)
+    erasing.cancel_mail(user)
+    connecting.withdraw_all(user, by=by)
+    audit.record(user.account_id, "user.blocked", f"user:{user.id}", by=by, source=source)
+
+
+def unblock(user: User, *, by: User | None, source: str = "") -> None:
+    """Let somebody in again as what they are on the lists by now; they sign in anew."""
+    if user.blocked_at is None:
+        return
+    user.blocked_at = None
+    audit.record(user.account_id, "user.unblocked", f"user:{user.id}", by=by, source=source)
+
+
+# --- deleting ----------------------------------------------------------------------------
+
+
 def erase(user: User, *, by: User | None) -> None:
     """Delete somebody: identities, enrollments, sessions, mail that waits. Attendance stays, nameless.
 
-    Raises LastOwner.
+    Whoever was merged into them goes with them. Raises LastOwner.
     """
     _line_up(user.account_id)
     if user.role is Role.OWNER:
@@ -185,10 +310,12 @@ def erase(user: User, *, by: User | None) -> None:
     if db.session.scalar(select(User.id).where(User.id == user.id)) is None:
         # Somebody else did it in this very moment.
         return
-    invited = db.session.scalars(select(Invitation).filter_by(user_id=user.id))
-    for about in [f"user:{user.id}", *(invitation.topic for invitation in invited)]:
-        mail.cancel(about)
-    connecting.withdraw_all(user, by=by)
+    same = db.session.scalars(select(User).where(User.merged_into_id == user.id)).all()
+    for one in (user, *same):
+        erasing.cancel_mail(one)
+        answers.close(one, by=by)
+        connecting.withdraw_all(one, by=by)
+        erasing.forget(one)
     db.session.execute(
         update(Attendance)
         .where(Attendance.user_id == user.id, Attendance.left_at.is_(None))
@@ -196,6 +323,9 @@ def erase(user: User, *, by: User | None) -> None:
         .execution_options(synchronize_session=False)
     )
     audit.record(user.account_id, "user.erased", f"user:{user.id}", by=by, before={"role": user.role})
+    db.session.flush()
+    for one in same:
+        db.session.delete(one)
     db.session.flush()
     db.session.delete(user)
     db.session.flush()
@@ -208,7 +338,14 @@ def _line_up(account_id: int) -> None:
 
 
 def _keep_an_owner(leaving: User) -> None:
-    """Raises LastOwner."""
+    """Raises LastOwner. One who is blocked cannot look after the account."""
     _line_up(leaving.account_id)
-    if all(owner.id == leaving.id for owner in owners(leaving.account_id)):
+    # Asked of the database: what this transaction read before it stood in line may be over.
+    another = select(User.id).where(
+        User.account_id == leaving.account_id,
+        User.id != leaving.id,
+        User.role == Role.OWNER,
+        User.blocked_at.is_(None),
+    )
+    if db.session.scalar(another.limit(1)) is None:
         raise LastOwner

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, case, or_, select
 from sqlalchemy.orm import joinedload
 
 from lti_tool.classroom import audit
-from lti_tool.classroom.accounts import Role, User
+from lti_tool.classroom.accounts import ArrivalRefused, User
 from lti_tool.classroom.courses import Context, Course, Enrollment, Source, add_course
 from lti_tool.database import db, fold, is_id
 from lti_tool.lti.launch import Launch
@@ -20,7 +20,7 @@ from lti_tool.lti.launch import Launch
 OFFERED = 20
 
 
-class PickingRefused(Exception):
+class PickingRefused(ArrivalRefused):
     """Only teachers of a course, and admins, place rooms in it. `answer` takes the person back to the LMS."""
 
     def __init__(self, return_url: str, answer: str) -> None:
@@ -124,9 +124,9 @@ def rooms_of(main: Context) -> list[Placed]:
 
 
 def courses_to_place(
-    main: Context, user: User, *, any_course: bool, search: str = "", among: Sequence[int] | None = None
+    main: Context, allowed: ColumnElement[bool], *, search: str = "", among: Sequence[int] | None = None
 ) -> Sequence[Course]:
-    """Courses whose rooms the LMS course has not: those `user` teaches, or `any_course` of the account.
+    """Courses of the account whose rooms the LMS course has not, among those `allowed` (see access.py).
 
     One more than OFFERED, if there are more; `among` asks for these alone.
     """
@@ -136,20 +136,12 @@ def courses_to_place(
     query = (
         select(Course)
         .options(joinedload(Course.plan))
-        .where(Course.account_id == main.account_id, ~there.exists())
+        .where(Course.account_id == main.account_id, allowed, ~there.exists())
         .order_by(Course.name_key, Course.id)
         .limit(OFFERED + 1)
     )
     if among is not None:
         query = query.where(Course.id.in_(among))
-    if not any_course:
-        teaches = select(Enrollment.id).where(
-            Enrollment.course_id == Course.id,
-            Enrollment.user_id == user.id,
-            Enrollment.role == Role.INSTRUCTOR,
-            Enrollment.ended_at.is_(None),
-        )
-        query = query.where(teaches.exists())
     if search.strip():
         query = query.where(Course.name_key.contains(fold(search), autoescape=True))
     return db.session.scalars(query).all()

@@ -315,8 +315,20 @@ def let_go(connection: Connection, *, by: User | None = None, source: str = "") 
         before={"issuer": registration.issuer, "client_id": registration.client_id},
         after={"ended": len(ended)},
     )
+    # Where nobody launched, nothing is left to come back to: another account must not be asked about it.
+    unused = (
+        select(Deployment)
+        .join(Tenancy, Tenancy.deployment_id == Deployment.id)
+        .where(
+            Tenancy.connection_id == connection.id,
+            ~select(Context.id).where(Context.deployment_id == Deployment.id).exists(),
+        )
+    )
+    for deployment in db.session.scalars(unused).all():
+        db.session.delete(deployment)
     db.session.delete(connection)
     db.session.flush()
+    db.session.expire(registration, ["deployments"])
     used = select(Connection.id).filter_by(registration_id=registration.id)
     if db.session.scalar(used.limit(1)) is None and not _accounts_behind(registration):
         # Never launched: nothing is lost with it.

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from sqlalchemy import String, Table, and_, bindparam, func, select, type_coerce, update
 
-from lti_tool.classroom import audit
+from lti_tool.classroom import audit, linking, search
 from lti_tool.classroom.accounts import Identity, Role, Status, User, email_key
 from lti_tool.classroom.courses import Context, Enrollment, Source
 from lti_tool.classroom.difference import Held, Row, SyncPlan, launch_role_after, role_after
@@ -59,6 +59,8 @@ def write(context: Context, plan: SyncPlan) -> dict[str, Any]:
     """
     registration_id = context.deployment.registration_id
     known = _known_users(context.account_id, registration_id, [row.subject for row in plan.added])
+    newcomers = [(row.subject, row.email) for row in plan.added if row.subject not in known]
+    known |= linking.link_members(context.account_id, registration_id, context.id, newcomers)
     renamed, raised = _refresh_people(
         context, {h.user_id: row for h, row in [*plan.changed, *plan.restamped]} | _by_user(plan.added, known)
     )
@@ -139,23 +141,24 @@ def _add_people(context: Context, registration_id: int, rows: Sequence[Row]) -> 
         return {}
     at = now()
     user_ids = dict(zip((row.subject for row in rows), new_ids(User.__table__, len(rows)), strict=True))
-    insert_many(
-        User.__table__,
-        {
-            "id": list(user_ids.values()),
-            "name": [row.name for row in rows],
-            "name_key": [fold(row.name or row.email) for row in rows],
-            "email": [row.email for row in rows],
-            "email_key": [email_key(row.email) for row in rows],
-            "role": [row.role for row in rows],
-        },
-        {
-            "account_id": context.account_id,
-            "status": Status.REGISTERED,
-            "created_at": at,
-            "registered_at": at,
-        },
-    )
+    with search.in_bulk():
+        insert_many(
+            User.__table__,
+            {
+                "id": list(user_ids.values()),
+                "name": [row.name for row in rows],
+                "name_key": [fold(row.name or row.email) for row in rows],
+                "email": [row.email for row in rows],
+                "email_key": [email_key(row.email) for row in rows],
+                "role": [row.role for row in rows],
+            },
+            {
+                "account_id": context.account_id,
+                "status": Status.REGISTERED,
+                "created_at": at,
+                "registered_at": at,
+            },
+        )
     insert_many(
         Identity.__table__,
         {"subject": list(user_ids), "user_id": list(user_ids.values())},

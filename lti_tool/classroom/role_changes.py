@@ -303,6 +303,7 @@ def _note_courses(connection: Connection, one: _Change) -> None:
         "source": literal("lms"),
         "action": literal("role.changed"),
         "target": literal("user:") + cast(Enrollment.user_id, String),
+        "course_id": Enrollment.__table__.c.course_id,
         "before": _course_role(one.before),
         "after": _course_role(one.role),
     }

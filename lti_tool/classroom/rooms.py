@@ -65,6 +65,14 @@ class Attendance(Base):
             sqlite_where=text("left_at IS NULL"),
             postgresql_where=text("left_at IS NULL"),
         ),
+        # Of one person, for themselves; and by time, for forgetting who it was.
+        Index("ix_attendance_user", "user_id"),
+        Index(
+            "ix_attendance_named",
+            "joined_at",
+            sqlite_where=text("user_id IS NOT NULL"),
+            postgresql_where=text("user_id IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -106,7 +114,16 @@ class ChatMessage(Base):
     """Something written in a meeting; kept with it."""
 
     __tablename__ = "chat_message"
-    __table_args__ = (Index("ix_chat_message_meeting", "meeting_id", "id"),)
+    __table_args__ = (
+        Index("ix_chat_message_meeting", "meeting_id", "id"),
+        Index("ix_chat_message_user", "user_id"),
+        Index(
+            "ix_chat_message_named",
+            "at",
+            sqlite_where=text("user_id IS NOT NULL"),
+            postgresql_where=text("user_id IS NOT NULL"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     meeting_id: Mapped[int] = mapped_column(ForeignKey("meeting.id", ondelete="CASCADE"))

@@ -7,8 +7,18 @@ from typing import NamedTuple
 from sqlalchemy import and_, bindparam, or_, select
 from sqlalchemy.orm import joinedload
 
-from lti_tool.classroom import audit, placements
-from lti_tool.classroom.accounts import Connection, Identity, Role, Tenancy, User, add_user, rename
+from lti_tool.classroom import audit, linking, placements
+from lti_tool.classroom.accounts import (
+    ArrivalRefused,
+    Connection,
+    Identity,
+    PersonBlocked,
+    Role,
+    Tenancy,
+    User,
+    add_user,
+    rename,
+)
 from lti_tool.classroom.courses import Context, Course, Enrollment, Source, add_course
 from lti_tool.classroom.role_maps import Reading, higher, policy_of, read_roles
 from lti_tool.database import db, fold, is_id, now
@@ -28,11 +38,15 @@ class DeploymentPending(Exception):
         self.registration_id = registration_id
 
 
-class NoCourseRole(Exception):
+class NoCourseRole(ArrivalRefused):
     """The LMS gave the person no role in this course, only institution or system roles."""
 
 
-class NoContext(Exception):
+class AdminDoorShut(ArrivalRefused):
+    """An admin comes from an LMS that may not make admins: they sign in by mail. See linking.py."""
+
+
+class NoContext(ArrivalRefused):
     """The launch came from outside any course, so there is no room to open."""
 
 
@@ -120,10 +134,12 @@ def _find_known(launch: Launch) -> _Known:
 def arrive(launch: Launch) -> Arrival:
     """Turn a checked launch into course, user and enrollment, created on first sight.
 
-    Raises DeploymentPending, NoContext, NoCourseRole.
+    Raises DeploymentPending, PersonBlocked, AdminDoorShut, NoContext, NoCourseRole.
     """
     known = _find_known(launch)
     connection = known.connection
+    if known.identity is not None and known.identity.user.blocked_at is not None:
+        raise PersonBlocked(known.identity.user)
     if launch.context_id is None:
         raise NoContext
     if known.context is not None and known.context.account_id != connection.account_id:
@@ -203,6 +219,8 @@ def _arrive_as_user(
     account_id = connection.account_id
     account_role = Role.ADMIN if reading.admin else higher(reading.role)
     if identity is None:
+        identity = _recognise(launch, connection, reading)
+    if identity is None:
         user = add_user(
             account_id,
             name=launch.name or "",
@@ -225,17 +243,41 @@ def _arrive_as_user(
             )
     else:
         user = identity.user
+        if linking.admin_door_shut(user, connection):
+            raise AdminDoorShut
+        if user.mailbox_proven and account_role is Role.ADMIN:
+            # They would stay one, by signing in with mail, after the LMS takes it back.
+            account_role = higher(reading.role)
+        linking.welcome(user)
         refresh_person(user, launch.name, launch.email)
         if reading.test and user.role is Role.STUDENT and not user.mailbox_proven:
-            user.is_test = True
+            user.is_test, user.listed = True, False
         if account_role.rank > user.role.rank:
-            _change_role(user, account_role, made_admin_by=launch.registration_id if reading.admin else None)
+            made_by = launch.registration_id if account_role is Role.ADMIN else None
+            _change_role(user, account_role, made_admin_by=made_by)
         elif user.made_admin_by_id == launch.registration_id and not reading.admin:
             # The LMS that made this person an admin no longer says so.
             _change_role(user, account_role, made_admin_by=None)
     if not _is_recent(identity.last_launch_at):
         identity.last_launch_at = now()
     return user
+
+
+def _recognise(launch: Launch, connection: Connection, reading: Reading) -> Identity | None:
+    """Somebody new to an LMS whose addresses are trusted, who is a person here already.
+
+    Raises PersonBlocked.
+    """
+    if reading.admin or reading.test:
+        return None
+    user = linking.find_trusted(connection, launch.email)
+    if user is None:
+        return None
+    if user.blocked_at is not None:
+        raise PersonBlocked(user)
+    identity = linking.link_identity(user, launch.registration_id, launch.subject)
+    identity.user = user
+    return identity
 
 
 def _change_role(user: User, role: Role, *, made_admin_by: int | None) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sqlalchemy import ForeignKey, Index, bindparam, delete, select, update
-from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
+from sqlalchemy.orm import Mapped, joinedload, lazyload, mapped_column, relationship
 
 from lti_tool import mail
 from lti_tool.classroom import invitations
@@ -70,6 +70,8 @@ class Session(Base):
     framed: Mapped[bool] = mapped_column(default=False)
     # The LMS's language for this person, over the browser's.
     locale: Mapped[str] = mapped_column(default="")
+    # Which browser it is, coarsely, as "Firefox/Linux": enough for its owner to know it again.
+    label: Mapped[str] = mapped_column(default="")
     created_at: Mapped[datetime] = mapped_column(default=now)
     seen_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime]
@@ -121,6 +123,7 @@ def start(
     course_id: int | None = None,
     framed: bool = False,
     locale: str = "",
+    label: str = "",
 ) -> tuple[Session, str]:
     """A new session and its token, which is told only here."""
     token = secrets.token_urlsafe(32)
@@ -132,6 +135,7 @@ def start(
         course_id=course_id,
         framed=framed,
         locale=locale,
+        label=label,
         expires_at=now() + lifetime,
     )
     db.session.add(session)
@@ -154,22 +158,46 @@ def find_session(token: str, kind: Kind, *, idle: timedelta) -> Session | None:
     session = db.session.scalar(_FIND_SESSION, {"token_hash": fingerprint(token), "kind": kind})
     if session is None or session.expires_at <= now() or session.seen_at + idle <= now():
         return None
-    return session
+    # Blocking and merging end sessions; this holds whatever happened at the same moment.
+    kept_out = session.user.blocked_at is not None or session.user.merged_into_id is not None
+    return None if kept_out else session
 
 
 def keep(session_id: int) -> Session | None:
     """The session of somebody who sits in a room, while it lasts: being there is using it."""
     session = db.session.get(Session, session_id)
-    if session is None or session.expires_at <= now():
+    if session is None or session.expires_at <= now() or session.user.blocked_at is not None:
         return None
     if session.seen_at + TOUCH_EVERY < now():
         session.seen_at = session.user.last_seen_at = now()
     return session
 
 
+def living(user: User, *, idle: timedelta) -> list[Session]:
+    """The browsers that are signed in as `user`, the one used last in front."""
+    return list(
+        db.session.scalars(
+            select(Session)
+            .options(lazyload(Session.user), joinedload(Session.registration))
+            .where(Session.user_id == user.id, Session.expires_at > now(), Session.seen_at > now() - idle)
+            .order_by(Session.seen_at.desc(), Session.id.desc())
+        )
+    )
+
+
+def find_own(user: User, session_id: int) -> Session | None:
+    """A session of this user; anybody else's is None."""
+    return db.session.scalar(select(Session).filter_by(id=session_id, user_id=user.id))
+
+
 def end(session: Session) -> None:
     """Sign out this browser."""
     db.session.delete(session)
+
+
+def end_others(session: Session) -> None:
+    """Sign the user out everywhere but in this browser."""
+    db.session.execute(delete(Session).where(Session.user_id == session.user_id, Session.id != session.id))
 
 
 def end_by_token(token: str) -> None:
@@ -180,6 +208,12 @@ def end_by_token(token: str) -> None:
 def end_all(user: User) -> None:
     """Sign the user out everywhere: a role was lost, or they asked."""
     db.session.execute(delete(Session).filter_by(user_id=user.id))
+
+
+def shut_out(user: User) -> None:
+    """No browser is signed in any more, and no ticket, mailed link or code signs one in."""
+    end_all(user)
+    db.session.execute(delete(SignInCode).filter_by(user_id=user.id))
 
 
 def issue_ticket(session: Session, lifetime: timedelta = TICKET_LIFETIME) -> str:
@@ -204,14 +238,15 @@ def spend_ticket(token: str) -> Session:
     return session
 
 
-def ask_to_sign_in(email: str, *, public_url: str, invitation_lifetime: timedelta) -> str:
+def ask_to_sign_in(email: str, *, asker: str = "", public_url: str, invitation_lifetime: timedelta) -> str:
     """Mail a link and a code for every account that has this mailbox; the asker token for the browser.
 
     One mailbox may be known to several accounts: each mails its own link and code, and the one that is
     used says which account is entered. Who has not answered an invitation yet gets that again instead.
-    Nothing that the browser gets tells whether the address is known.
+    Nothing that the browser gets tells whether the address is known. `asker`: this browser asked for the
+    same address before, and the codes that are on their way still work in it.
     """
-    asker = secrets.token_urlsafe(32)
+    asker = asker or secrets.token_urlsafe(32)
     registered = False
     holders = holders_of(email)
     for user in holders:
@@ -305,8 +340,22 @@ def sign_in_by_code(asker: str, code: str) -> User:
     right = [row.id for row in tried if hmac.compare_digest(row.code_hash, wanted)]
     found = db.session.get(SignInCode, right[0]) if right else None
     if found is None or found.user is None:
-        raise CodeWrong(CODE_TRIES - tried[0].tries)
+        raise CodeWrong(CODE_TRIES - min(row.tries for row in tried))
     return _use(found)
+
+
+def tell_of_sign_in(user: User, *, browser: str, public_url: str) -> None:
+    """Mail an admin that somebody signed in as them in a browser that was not seen before."""
+    mail.queue_new_sign_in(
+        to=user.email,
+        name=user.name,
+        account=user.account.name,
+        browser=browser,
+        at=now(),
+        link=f"{public_url}/me",
+        about=f"user:{user.id}",
+        locale=user.locale or user.account.locale,
+    )
 
 
 def _use(found: SignInCode) -> User:
@@ -317,8 +366,19 @@ def _use(found: SignInCode) -> User:
         .returning(SignInCode.id)
         .execution_options(synchronize_session=False)
     ).first()
-    if used is None or found.user is None:
+    if used is None or found.user is None or found.user.blocked_at is not None:
         raise CodeSpent
+    # Those that the same browser was sent before go with it.
+    db.session.execute(
+        update(SignInCode)
+        .where(
+            SignInCode.asker_hash == found.asker_hash,
+            SignInCode.user_id == found.user_id,
+            SignInCode.used_at.is_(None),
+        )
+        .values(used_at=now())
+        .execution_options(synchronize_session=False)
+    )
     return found.user
 
 

@@ -73,6 +73,7 @@ class SyncRun(Base):
         ),
         Index("ix_sync_run_course", "course_id", "id"),
         Index("ix_sync_run_context", "context_id", "id"),
+        Index("ix_sync_run_at", "account_id", "created_at"),
         # One sync at a time of each LMS course.
         Index(
             "uq_sync_run_busy",

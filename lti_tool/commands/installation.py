@@ -1,5 +1,7 @@
 """Setting up and running: `init`, `demo`, `worker`, and what goes out (`mail …`, `keys …`)."""
 
+import json
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -10,8 +12,9 @@ from flask import current_app
 from flask.cli import AppGroup, with_appcontext
 from flask_migrate import upgrade
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
-from lti_tool import jobs, settings
+from lti_tool import bounces, jobs, settings
 from lti_tool.classroom import accounts, audit
 from lti_tool.classroom.accounts import Role
 from lti_tool.commands import demonstration
@@ -99,6 +102,24 @@ Stop with Ctrl+C.
 def mail_send_due() -> dict[str, int]:
     """Deliver what is due, now."""
     return {"sent": jobs.deliver_due_mail()}
+
+
+@mail_group.command("bounced")
+@click.option("--json", "as_json", is_flag=True, help="Say whether it was about a mail of ours.")
+def mail_bounced(as_json: bool) -> None:
+    """Read a returned message from standard input, as a mail server's alias pipes it, and mark its mail.
+
+    Silent, and exit status 0, whatever is sent here: what a mail server hears it may tell the sender.
+    """
+    raw = sys.stdin.buffer.read(bounces.LONGEST)
+    try:
+        noted = bounces.note(raw)
+        db.session.commit()
+    except OperationalError:
+        # EX_TEMPFAIL: mail servers keep the message and try again.
+        raise SystemExit(75) from None
+    if as_json:
+        click.echo(json.dumps({"noted": noted}))
 
 
 @mail_group.command("list")

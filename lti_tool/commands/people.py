@@ -6,7 +6,7 @@ import click
 from flask.cli import AppGroup, with_appcontext
 from sqlalchemy import select
 
-from lti_tool.classroom import access, accounts, audit, people
+from lti_tool.classroom import access, accounts, audit, people, privacy
 from lti_tool.classroom.accounts import Account, AccountExists, Role, User
 from lti_tool.classroom.courses import Enrollment
 from lti_tool.classroom.people import LastOwner
@@ -92,8 +92,22 @@ def user_list(slug: str) -> list[dict[str, Any]]:
             "status": user.status.value,
             "courses": enrolled.get(user.id, []),
         }
-        for user in db.session.scalars(select(User).filter_by(account_id=account.id).order_by(User.id))
+        for user in db.session.scalars(
+            select(User).filter_by(account_id=account.id, merged_into_id=None).order_by(User.id)
+        )
     ]
+
+
+@user_group.command("export")
+@click.argument("user_id", type=int)
+@answers
+def user_export(user_id: int) -> dict[str, Any]:
+    """A copy of everything that is held about somebody; use --json to have a file."""
+    user = find_user(user_id)
+    audit.record(user.account_id, "user.exported", f"user:{user.id}", source="command")
+    copy = privacy.export(user)
+    db.session.commit()
+    return copy
 
 
 @user_group.command("role")

@@ -67,7 +67,7 @@ def find_course(course_id: int) -> Course:
 def find_user(user_id: int) -> User:
     """The user with this id. Raises Refused."""
     user = db.session.get(User, user_id)
-    if user is None:
+    if user is None or user.merged_into_id is not None:
         raise Refused(f"There is no user {user_id}. `user list` shows them.")
     return user
 

@@ -139,4 +139,4 @@ def answer(
         message[DL + "data"] = data
     if error:
         message[DL + "errormsg"] = error
-    return jwt.encode(message, key.open(), algorithm="RS256", headers={"kid": key.kid})
+    return jwt.encode(message, key.signer(), algorithm="RS256", headers={"kid": key.kid})

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, cast
@@ -27,6 +28,10 @@ LIFETIME = timedelta(minutes=5)
 # Moodle filters the state as text, so it keeps to letters and digits.
 _STATE = re.compile("[a-z2-7]{60,2000}")
 _SIGNATURE_LENGTH = 32
+# Of a binder's cookie. Another host of our domain can neither set it nor take it away.
+BINDER_PREFIX = "__Host-dl-state-"
+# A browser sends the binders of all its pending logins with every request.
+MOST_BINDERS = 16
 
 
 class State(msgspec.Struct, frozen=True, array_like=True):
@@ -118,12 +123,20 @@ def verify(text: str) -> State:
 
 def cookie_name(text: str) -> str:
     """The binder's cookie: one for each state, so that logins in parallel tabs do not clash."""
-    return "dl-state-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return BINDER_PREFIX + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def new_binder() -> str:
-    """A secret for this browser's cookie; the state carries only its hash."""
-    return secrets.token_hex(32)
+    """A secret for this browser's cookie, and when it was made; the state carries only its hash."""
+    return f"{int(now().timestamp())}-{secrets.token_hex(32)}"
+
+
+def surplus(cookies: Mapping[str, str]) -> list[str]:
+    """Names of the oldest binders, to be forgotten so that a new one leaves no more than MOST_BINDERS."""
+    binders = [name for name in cookies if name.startswith(BINDER_PREFIX)]
+    # What we did not set has no time, and is forgotten first.
+    binders.sort(key=lambda name: cookies[name].partition("-")[0].rjust(20))
+    return binders[: max(0, len(binders) - MOST_BINDERS + 1)]
 
 
 def is_binder(state: State, value: str) -> bool:

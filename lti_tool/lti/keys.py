@@ -6,11 +6,18 @@ key before it signs, so that platforms which cache our keys have seen it.
 
 import secrets
 from datetime import datetime, timedelta
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from jwt.algorithms import RSAAlgorithm
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Mapped, mapped_column
@@ -49,6 +56,16 @@ class ToolKey(Base):
             return unseal(_PURPOSE, self.private_key)
         except SealBroken:
             raise KeyUnreadable(self.kid) from None
+
+    def signer(self) -> RSAPrivateKey:
+        """The private key, ready to sign. Raises KeyUnreadable."""
+        return _read(self.open())
+
+
+@lru_cache(maxsize=8)
+def _read(pem: str) -> RSAPrivateKey:
+    """Reading a key tests its primes: a twentieth of a second, so it is done once in a process."""
+    return cast(RSAPrivateKey, load_pem_private_key(pem.encode(), password=None))
 
 
 def current_key() -> ToolKey:

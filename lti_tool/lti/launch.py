@@ -43,6 +43,9 @@ __all__ = [
     "cookie_name",
     "find_question",
     "finish",
+    "is_cookie_name",
+    "surplus_cookies",
+    "use_up",
 ]
 
 # The binder cookie lives as long as the state.
@@ -124,9 +127,26 @@ def finish(
     return launching.launch
 
 
+def use_up(state: str) -> None:
+    """Burn the nonce of a launch that `finish` took, whose transaction came to nothing."""
+    # Run out meanwhile, or burned by the same message sent twice: nothing is left to use.
+    with suppress(LaunchRefused):
+        handshake.burn(handshake.verify(state))
+
+
 def cookie_name(state: str) -> str:
     """The binder cookie of a state, for clearing it after the launch."""
     return handshake.cookie_name(state)
+
+
+def is_cookie_name(name: str) -> bool:
+    """Is this what a binder's cookie is called?"""
+    return name.startswith(handshake.BINDER_PREFIX)
+
+
+def surplus_cookies(cookies: Mapping[str, str]) -> list[str]:
+    """Binders of so many pending logins that the oldest should go."""
+    return handshake.surplus(cookies)
 
 
 class Form(Request):

@@ -147,7 +147,7 @@ def _assertion(platform: Platform) -> str:
         "jti": secrets.token_urlsafe(24),
     }
     try:
-        private = key.open()
+        private = key.signer()
     except KeyUnreadable:
         raise PlatformUnavailable("own_key_unreadable") from None
     return jwt.encode(message, private, algorithm="RS256", headers={"kid": key.kid})

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from flask import Blueprint, Response, current_app, flash, g, redirect, render_template, request, url_for
+from flask import Blueprint, current_app, flash, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext
@@ -26,10 +26,14 @@ from lti_tool.lti.registration import Configuration
 from lti_tool.lti.registrations import Registration, RegistrationExists
 from lti_tool.pages import registration_words, visitor
 from lti_tool.pages.visitor import allowed
+from lti_tool.sealing import fingerprint
 
 pages = Blueprint("connecting", __name__)
+pages.after_request(visitor.vary)
 
 MOST_DEPLOYMENTS = 50
+# Links of which a list that stood long can ask what became of them.
+MOST_SHOWN = 100
 
 
 @dataclass(frozen=True)
@@ -100,13 +104,6 @@ def our_values() -> list[tuple[str, str, str]]:
 # --- the link ----------------------------------------------------------------------------
 
 
-@pages.after_request
-def vary(response: Response) -> Response:
-    """Every address here answers a page or, for htmx, a part of it."""
-    response.vary.add("HX-Request")
-    return response
-
-
 @pages.post("/lms/connect/links")
 @allowed(access.can_manage_platforms)
 def make_link() -> ResponseReturnValue:
@@ -124,6 +121,28 @@ def make_link() -> ResponseReturnValue:
             others=connecting.open_links(g.account),
         )
     return show(link=link, address=address)
+
+
+@pages.get("/lms/connect/links")
+@allowed(access.can_manage_platforms)
+def links() -> ResponseReturnValue:
+    """The open links beside the form, asked again and again; of those it showed, which connected an LMS."""
+    if not visitor.wants_fragment():
+        return redirect(url_for("lms.connect"), 303)
+    asked = request.args.get("shown", "").split("-")[:MOST_SHOWN]
+    shown = [int(one) for one in asked if one.isdecimal() and len(one) <= 10]
+    others = connecting.open_links(g.account)
+    connected = connecting.connected_links(g.account, shown)
+    if links_mark([*others, *connected]) == request.args.get("mark"):
+        # The keyboard may be on one of them.
+        return "", 204
+    return render_template("lms/_links.html", others=others, connected=connected)
+
+
+def links_mark(shown: list[RegistrationLink]) -> str:
+    """Changes when anything that is said of these links does."""
+    said = [(link.id, link.opened_at, link.host, link.fault, link.registration_id) for link in shown]
+    return fingerprint(repr(said))[:16]
 
 
 @pages.get("/lms/connect/<int:link_id>/state")
@@ -354,3 +373,4 @@ def place_of(lms: Registration | Configuration) -> str:
 
 
 pages.add_app_template_filter(place_of, "platform_place")
+pages.add_app_template_filter(links_mark, "links_mark")

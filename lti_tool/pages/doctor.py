@@ -1,16 +1,17 @@
 """One LMS looked at closely: what the newest check found, its rosters, its refused launches."""
 
-from flask import Blueprint, Response, g, redirect, render_template, request, url_for
+from flask import Blueprint, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
 from lti_tool.classroom import access, accounts, checkups, doctor, outcomes, platforms
 from lti_tool.classroom.accounts import Connection
 from lti_tool.database import db
-from lti_tool.pages import doctor_words, visitor
+from lti_tool.pages import doctor_words, limits, visitor
 from lti_tool.pages.visitor import allowed
 
 pages = Blueprint("doctor", __name__)
+pages.after_request(visitor.vary)
 pages.add_app_template_filter(doctor_words.lamp, "checkup_lamp")
 pages.add_app_template_filter(doctor_words.step, "checkup_step")
 pages.add_app_template_filter(doctor_words.refusal_title, "refusal_title")
@@ -18,13 +19,6 @@ pages.add_app_template_filter(doctor_words.offset_words, "offset_words")
 pages.add_app_template_global(doctor_words.say, "finding_said")
 
 ROSTERS_SHOWN = 100
-
-
-@pages.after_request
-def vary(response: Response) -> Response:
-    """Every address here answers a page or, for htmx, a part of it."""
-    response.vary.add("HX-Request")
-    return response
 
 
 @pages.get("/lms/<int:registration_id>")
@@ -47,6 +41,7 @@ def show(registration_id: int) -> ResponseReturnValue:
 
 @pages.post("/lms/<int:registration_id>/check")
 @allowed(access.can_manage_platforms)
+@limits.per_account("LIMIT_CHECK")
 def check(registration_id: int) -> ResponseReturnValue:
     """Ask for a check: a job asks the LMS, the page waits for what it finds."""
     connection = _find_connection(registration_id)

@@ -105,14 +105,10 @@ def _why(facts: dict[str, Any]) -> str:
 # --- findings ----------------------------------------------------------------------------
 
 
-def _seconds(offset: float) -> str:
-    return _n("%(n)s second", "%(n)s seconds", round(abs(offset)))
-
-
 def _clock(lms: str, facts: dict[str, Any]) -> str:
     if facts["offset"] > 0:
-        return _("%(lms)s’s clock is %(time)s ahead of ours", lms=lms, time=_seconds(facts["offset"]))
-    return _("%(lms)s’s clock is %(time)s behind ours", lms=lms, time=_seconds(facts["offset"]))
+        return _("%(lms)s’s clock is %(time)s ahead of ours", lms=lms, time=words.span(facts["offset"]))
+    return _("%(lms)s’s clock is %(time)s behind ours", lms=lms, time=words.span(facts["offset"]))
 
 
 def _share(facts: dict[str, Any]) -> str:
@@ -160,7 +156,7 @@ _FINDINGS: dict[str, tuple[_Sentence, _Sentence]] = {
     "clock_good": (
         lambda lms, f: _(
             "Clocks agree within %(time)s",
-            time=_n("%(n)s second", "%(n)s seconds", max(1, round(abs(f["offset"])))),
+            time=words.span(max(1, abs(f["offset"]))),
         ),
         lambda lms, f: "",
     ),
@@ -189,6 +185,13 @@ _FINDINGS: dict[str, tuple[_Sentence, _Sentence]] = {
         lambda lms, f: _(
             "%(why)s People can launch, but rosters and grades do not work.",
             why=_TOKEN_ERRORS.get(f["error"]) or _why(f),
+        ),
+    ),
+    "token_waits_for_clock": (
+        lambda lms, f: _("%(lms)s gives Doorlist no access", lms=lms),
+        lambda lms, f: _(
+            "Our signature names a time, which does not hold by its clock. Mend the clock first, then check"
+            " again."
         ),
     ),
     "token_unavailable": (

@@ -5,7 +5,6 @@ from typing import Any
 
 from flask import (
     Blueprint,
-    Response,
     current_app,
     flash,
     g,
@@ -23,16 +22,17 @@ from werkzeug.exceptions import Forbidden, NotFound
 from wtforms import BooleanField, SelectField, SelectMultipleField, StringField
 from wtforms.validators import InputRequired, Length
 
-from lti_tool.classroom import access, accounts, directory, invitations
-from lti_tool.classroom.accounts import Role, Status, User
+from lti_tool.classroom import access, accounts, directory, invitations, verdicts
+from lti_tool.classroom.accounts import PersonBlocked, Role, Status, User, email_key
 from lti_tool.classroom.courses import Course
 from lti_tool.classroom.invitations import AddressWrong, NothingNew
 from lti_tool.database import db
-from lti_tool.pages import visitor
+from lti_tool.pages import typing_errors, visitor
 from lti_tool.pages.visitor import allowed
 from lti_tool.pages.words import ROLE_NAMES
 
 pages = Blueprint("inviting", __name__)
+pages.after_request(visitor.vary)
 
 # What a finished dialog tells the list behind it.
 _CHANGED = {"HX-Trigger": "users-changed"}
@@ -40,7 +40,11 @@ _CHANGED = {"HX-Trigger": "users-changed"}
 
 def one_line(text: str | None) -> str:
     """What somebody typed as one line: no control characters, single spaces."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text or "").split())
+    return " ".join("".join(c if c.isprintable() or c in _JOINERS else " " for c in text or "").split())
+
+
+# Nobody sees them, but they shape how the letters beside them are written, in Persian and Indic names.
+_JOINERS = "\u200c\u200d"
 
 
 class InviteForm(FlaskForm):  # type: ignore[misc]
@@ -62,13 +66,6 @@ class InviteForm(FlaskForm):  # type: ignore[misc]
     role = SelectField(lazy_gettext("Role"), coerce=Role)
     courses = SelectMultipleField(lazy_gettext("Courses"), coerce=int, validate_choice=False)
     more = BooleanField(lazy_gettext("Invite more users"))
-
-
-@pages.after_request
-def vary(response: Response) -> Response:
-    """Every address here answers a page or, for htmx, a part of it."""
-    response.vary.add("HX-Request")
-    return response
 
 
 @pages.get("/users/invite")
@@ -96,7 +93,7 @@ def send_invitation() -> ResponseReturnValue:
         return _invite_page(form, known=known), 422
     if not access.can_give_role(g.user, form.role.data):
         raise Forbidden
-    courses = _chosen_courses(form)
+    courses = choose_courses(form)
     try:
         user = invitations.invite(
             g.account,
@@ -111,6 +108,13 @@ def send_invitation() -> ResponseReturnValue:
         db.session.rollback()
         form.email.errors = [_("This is no e-mail address. Look for a typing error.")]
         return _invite_page(form), 422
+    except PersonBlocked as blocked:
+        form.email.errors = [
+            _("%(name)s is blocked here. Unblock them in their panel first.", name=blocked.user.label)
+        ]
+        page = _invite_page(form, known=blocked.user)
+        db.session.rollback()
+        return page, 422
     except NothingNew as nothing:
         form.courses.errors = [_nothing_new(nothing.user, courses, form.role.data)]
         page = _invite_page(form, known=nothing.user)
@@ -124,9 +128,9 @@ def send_invitation() -> ResponseReturnValue:
 @allowed(access.can_manage_users)
 def known_address() -> ResponseReturnValue:
     """Who in the account has this address, shown while an invitation is written."""
-    address = one_line(request.args.get("email"))
+    address = one_line(request.args.get("email"))[:254]
     known = accounts.find_known(g.account.id, address)
-    return render_template("users/_known.html", **_known_facts(known))
+    return render_template("users/_known.html", **_known_facts(known, address))
 
 
 @pages.get("/users/invite/courses")
@@ -134,17 +138,20 @@ def known_address() -> ResponseReturnValue:
 def find_courses() -> ResponseReturnValue:
     """Courses whose names hold what is typed, for the picker."""
     choices = directory.course_choices(g.account.id, search=one_line(request.args.get("q"))[:200], limit=30)
-    return jsonify([_option(choice) for choice in choices])
+    return jsonify([course_option(choice) for choice in choices])
 
 
 def _invite_form(**options: Any) -> InviteForm:
     form = InviteForm(**options)
-    form.role.choices = [
-        (role, ROLE_NAMES[role])
-        for role in (Role.STUDENT, Role.INSTRUCTOR, Role.ADMIN)
-        if access.can_give_role(g.user, role)
-    ]
+    form.role.choices = [(role, ROLE_NAMES[role]) for role in roles_to_give()]
     return form
+
+
+def roles_to_give() -> list[Role]:
+    """The roles that the person asking may invite people as."""
+    return [
+        role for role in (Role.STUDENT, Role.INSTRUCTOR, Role.ADMIN) if access.can_give_role(g.user, role)
+    ]
 
 
 def _role_wish() -> Role:
@@ -153,7 +160,7 @@ def _role_wish() -> Role:
     return Role(wish) if wish in list(Role) else Role.STUDENT
 
 
-def _chosen_courses(form: InviteForm) -> list[Course]:
+def choose_courses(form: Any) -> list[Course]:
     """The courses chosen, each one the asker may invite to; admins are in all, so none is chosen for them."""
     if form.role.data.rank >= Role.ADMIN.rank:
         return []
@@ -204,24 +211,28 @@ def _invite_page(form: InviteForm, *, known: User | None = None, said: str = "",
     return render_template(
         "users/_invite.html" if visitor.wants_fragment() else "users/invite.html",
         form=form,
-        options=[_option(choice) for choice in choices],
+        options=[course_option(choice) for choice in choices],
         chosen=chosen,
         said=said,
         names=names,
         in_dialog=visitor.wants_fragment(),
-        **_known_facts(known),
+        **_known_facts(known, form.email.data or ""),
     )
 
 
-def _known_facts(known: User | None) -> dict[str, Any]:
+def _known_facts(known: User | None, address: str) -> dict[str, Any]:
+    claims = verdicts.find_known(g.account.id, [email_key(address)]) if address and known is None else {}
     return {
         "known": known,
+        # Whom an LMS calls so, whose word the account does not take.
+        "claimed": next((one.name for people in claims.values() for one in people), ""),
+        "suggestion": typing_errors.mended(address),
         "known_courses": directory.count_courses(known) if known else 0,
         "days": current_app.config["INVITATION_DAYS"],
     }
 
 
-def _option(choice: directory.Choice) -> dict[str, Any]:
+def course_option(choice: directory.Choice) -> dict[str, Any]:
     """A course as the picker shows it."""
     return {
         "value": choice.id,

@@ -22,17 +22,21 @@ from flask import (
     url_for,
 )
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.wrappers import Response as AnyResponse
 
 from lti_tool import logs
 from lti_tool.classroom import access, outcomes, roster, sessions
+from lti_tool.classroom.accounts import ArrivalRefused
 from lti_tool.classroom.courses import Course
 from lti_tool.classroom.roster import Arrival, DeploymentPending, NoContext, NoCourseRole
 from lti_tool.classroom.sessions import Kind, Session
 from lti_tool.database import db
 from lti_tool.lti import keys
 from lti_tool.lti import launch as lti
+from lti_tool.lti.launch import Launch
 from lti_tool.pages import framing, limits, picking, visitor
+from lti_tool.pages.browsers import this_browser
 from lti_tool.pages.limits import limiter
 from lti_tool.pages.windows import CookiesWithheld
 
@@ -40,6 +44,8 @@ pages = Blueprint("launch", __name__, url_prefix="/lti")
 
 # Two first launches of one course may meet in the middle; the later one starts over.
 TRIES = 3
+# Refusals that whoever looks after the LMS can mend, as outcomes.py calls them.
+NOTED: dict[type[ArrivalRefused], str] = {NoContext: "context_missing", NoCourseRole: "no_course_role"}
 
 
 @pages.route("/login", methods=["GET", "POST"])
@@ -61,19 +67,34 @@ def login() -> Response:
         login.cookie_name,
         login.cookie_value,
         max_age=lti.COOKIE_SECONDS,
-        path="/lti",
+        path="/",
         secure=True,
         httponly=True,
         samesite="None",
         partitioned=True,
     )
+    for name in lti.surplus_cookies(request.cookies):
+        _forget_binder(response, name)
+    return response
+
+
+def _forget_binder(response: Response, name: str) -> None:
+    response.delete_cookie(name, path="/", secure=True, httponly=True, samesite="None", partitioned=True)
+
+
+@pages.after_request
+def forget_used_binder(response: Response) -> Response:
+    """The cookie of a login whose message was used up, for whatever answer, has served its turn."""
+    name = g.get("used_binder")
+    if name in request.cookies and response.status_code < 500:
+        _forget_binder(response, name)
     return response
 
 
 @pages.get("/cookie/<name>")
 def cookie_held(name: str) -> Response:
     """Did the browser bring back the cookie that the login just set? Asked by the login's own page."""
-    return jsonify(held=name.startswith("dl-state-") and name in request.cookies)
+    return jsonify(held=lti.is_cookie_name(name) and name in request.cookies)
 
 
 @pages.post("/launch")
@@ -90,7 +111,7 @@ def launch() -> AnyResponse:
     for attempt in range(TRIES):
         try:
             return _arrive()
-        except IntegrityError:
+        except (IntegrityError, StaleDataError):
             db.session.rollback()
             if attempt == TRIES - 1:
                 raise
@@ -104,19 +125,26 @@ def _arrive() -> AnyResponse:
         tool_url=current_app.config["PUBLIC_URL"],
         from_our_page=_is_from_our_page(),
     )
+    g.used_binder = lti.cookie_name(request.form["state"])
     try:
-        arrival = roster.arrive(checked)
+        return _let_in(checked)
     except DeploymentPending:
         # The deployment was noted, so that an admin can approve it.
         outcomes.note(checked.registration_id, checked.deployment_id, "deployment_pending")
         db.session.commit()
         raise
-    except (NoContext, NoCourseRole) as refused:
+    except ArrivalRefused as refused:
         db.session.rollback()
-        code = "context_missing" if isinstance(refused, NoContext) else "no_course_role"
-        if outcomes.note(checked.registration_id, checked.deployment_id, code):
-            db.session.commit()
+        # Without what the arrival wrote, but not to be sent again.
+        lti.use_up(request.form["state"])
+        if type(refused) in NOTED:
+            outcomes.note(checked.registration_id, checked.deployment_id, NOTED[type(refused)])
+        db.session.commit()
         raise
+
+
+def _let_in(checked: Launch) -> AnyResponse:
+    arrival = roster.arrive(checked)
     if checked.deep_linking is not None:
         return picking.offer(checked, arrival)
     lifetime = _lifetime(arrival)
@@ -131,6 +159,7 @@ def _arrive() -> AnyResponse:
         course_id=arrival.course.id,
         framed=framed,
         locale=checked.locale or "",
+        label=this_browser(),
     )
     if not checked.cookie_held:
         return _show_door(session, arrival.course)
@@ -138,14 +167,6 @@ def _arrive() -> AnyResponse:
     db.session.commit()
     logs.event("launch", registration=checked.registration_id, course=course_id, user=user_id)
     response = redirect(url_for("courses.show", course_id=course_id), 303)
-    response.delete_cookie(
-        lti.cookie_name(request.form.get("state", "")),
-        path="/lti",
-        secure=True,
-        httponly=True,
-        samesite="None",
-        partitioned=True,
-    )
     return visitor.sign_in(response, token, Kind.LAUNCH, lifetime=lifetime)
 
 

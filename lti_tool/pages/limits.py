@@ -1,10 +1,14 @@
 """How often one address may knock (Flask-Limiter; shared through Redis when it is set)."""
 
+import math
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import wraps
+from typing import Any
 
-from flask import Flask, current_app, request
+from flask import Flask, current_app, g, request
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 from limits.storage import Storage
@@ -74,6 +78,12 @@ def init_app(app: Flask) -> None:
     limiter.init_app(app)
 
 
+def seconds_to_wait() -> int:
+    """Until the limit that this request ran into lets the next one through."""
+    reached = limiter.current_limit
+    return max(1, math.ceil(reached.reset_at - time.time())) if reached else 60
+
+
 def launches() -> str:
     """For login and launch; loose, since a campus shares one address."""
     return str(current_app.config["LIMIT_LAUNCH"])
@@ -94,14 +104,34 @@ def invitations() -> str:
     return str(current_app.config["LIMIT_INVITATION"])
 
 
+def per_account(setting: str) -> Callable[..., Any]:
+    """Count what an account does, whoever of its people does it; below `@allowed`, which knows them."""
+
+    def decorate(page: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(page)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            limit = str(current_app.config[setting])
+            with limiter.limit(limit, key_func=lambda: f"account {g.account.id}"):
+                return page(*args, **kwargs)
+
+        return counted
+
+    return decorate
+
+
 # How many sign-in mails one mailbox may be sent, whoever asks and from wherever.
-MAILS_TO_ONE_ADDRESS = "5 per 15 minutes"
+# A code allows five tries, so this also bounds guessing: at most 200 tries a day of a million.
+MAILS_TO_ONE_ADDRESS = "5 per 15 minutes;40 per day"
 
 
 def asked_address() -> str:
     """The mailbox a sign-in is asked for; known or not makes no difference."""
-    asked = request.form.get("email", "")
+    return address_key(request.form.get("email", ""))
+
+
+def address_key(email: str) -> str:
+    """What mails to one mailbox are counted under."""
     # A domain can be written in many ways, all of which lead to one mailbox.
     with suppress(AddressWrong):
-        asked = check_address(asked)
-    return "asked:" + fingerprint(email_key(asked))
+        email = check_address(email)
+    return "asked:" + fingerprint(email_key(email))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from flask import Blueprint, Response, flash, g, redirect, render_template, request, url_for
+from flask import Blueprint, flash, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from werkzeug.exceptions import NotFound
@@ -12,19 +12,13 @@ from lti_tool.classroom.accounts import Connection
 from lti_tool.classroom.roster import lms_name
 from lti_tool.database import db
 from lti_tool.lti.registrations import Deployment
-from lti_tool.pages import connecting
+from lti_tool.pages import connecting, visitor
 from lti_tool.pages.visitor import allowed
 
 pages = Blueprint("lms", __name__)
+pages.after_request(visitor.vary)
 pages.add_app_template_filter(connecting.host_of, "host")
 pages.add_app_template_filter(lms_name, "platform_name")
-
-
-@pages.after_request
-def vary(response: Response) -> Response:
-    """Every address here answers a page or, for htmx, a part of it."""
-    response.vary.add("HX-Request")
-    return response
 
 
 @pages.get("/lms")

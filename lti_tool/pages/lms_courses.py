@@ -1,6 +1,6 @@
 """The LMS courses behind a course: leading one to another course, and what a copied course takes over."""
 
-from flask import Blueprint, Response, flash, g, redirect, render_template, request, url_for
+from flask import Blueprint, flash, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext
@@ -19,6 +19,7 @@ from lti_tool.pages import visitor
 from lti_tool.pages.visitor import allowed
 
 pages = Blueprint("lms_courses", __name__, url_prefix="/courses/<int:course_id>")
+pages.after_request(visitor.vary)
 
 # What can be taken over, as pages call it.
 THINGS = {
@@ -41,13 +42,6 @@ class TakeOverForm(FlaskForm):  # type: ignore[misc]
         validators=[InputRequired(lazy_gettext("Choose what to take over, or leave the course as it is."))],
         choices=[SelectChoice(key, label) for key, label in THINGS.items()],
     )
-
-
-@pages.after_request
-def vary(response: Response) -> Response:
-    """Every address here answers a page or, for htmx, a part of it."""
-    response.vary.add("HX-Request")
-    return response
 
 
 # --- moving ------------------------------------------------------------------------------

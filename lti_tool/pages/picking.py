@@ -160,7 +160,7 @@ def _choose_page(
 ) -> str:
     rooms = placements.rooms_of(main)
     there = {room.course.id for room in rooms}
-    found = list(placements.courses_to_place(main, g.user, any_course=access.is_admin(g.user), search=search))
+    found = list(placements.courses_to_place(main, access.placeable_by(g.user), search=search))
     more = len(found) > placements.OFFERED
     found = found[: placements.OFFERED]
     # Nobody ticks more, and databases take only so many values in one statement.
@@ -194,7 +194,7 @@ def from_form(rule: Callable[[User, Course], bool]) -> Callable[..., Any]:
             user = accounts.find_user(asked.account_id, asked.user_id)
             main = placements.find_main(asked.account_id, asked.tie_id)
             connection = roster.find_connection_of(main.deployment_id) if main else None
-            if user is None or main is None or connection is None:
+            if user is None or user.blocked_at is not None or main is None or connection is None:
                 raise PickingStale
             _stand_for(asked, user)
             if connection.account_id != asked.account_id or asked.expires_at < now().timestamp():
@@ -261,7 +261,7 @@ def _placeable(main: Context, ids: list[int]) -> list[Course]:
     """Those of the courses that the person may place; others are left out."""
     if not ids:
         return []
-    return list(placements.courses_to_place(main, g.user, any_course=access.is_admin(g.user), among=ids))
+    return list(placements.courses_to_place(main, access.placeable_by(g.user), among=ids))
 
 
 def _chosen(main: Context, form: PickForm) -> list[Placed | Course]:

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from babel.dates import format_timedelta
-from flask import Blueprint, Response, flash, g, redirect, render_template, request, url_for
+from flask import Blueprint, flash, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import get_locale, lazy_gettext
 from flask_babel import gettext as _
@@ -20,6 +20,7 @@ from lti_tool.pages.visitor import allowed
 from lti_tool.pages.windows import local_path
 
 pages = Blueprint("plans", __name__)
+pages.after_request(visitor.vary)
 
 
 @pages.app_template_filter("last_day")
@@ -45,13 +46,6 @@ class ChooseCourseForm(FlaskForm):  # type: ignore[misc]
     """Which course a plan goes to."""
 
     course = IntegerField(validators=[InputRequired(lazy_gettext("Choose a course."))])
-
-
-@pages.after_request
-def vary(response: Response) -> Response:
-    """Every address here answers a page or, for htmx, a part of it."""
-    response.vary.add("HX-Request")
-    return response
 
 
 @pages.get("/plans")

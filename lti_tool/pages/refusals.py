@@ -9,9 +9,11 @@ from enum import StrEnum
 from typing import Any
 
 from flask import current_app
-from flask_babel import lazy_gettext, ngettext
+from flask_babel import gettext as _
+from flask_babel import lazy_gettext
 
 from lti_tool.lti.refusal import LaunchRefused, Refusal
+from lti_tool.pages import words as words_of_time
 
 
 class Mender(StrEnum):
@@ -110,24 +112,12 @@ _LOGIN_INCOMPLETE = Words(
 
 def clock(offset: float | None) -> str:
     """By how much an LMS's clock is off, where a signed message showed it; else nothing."""
-    seconds = round(abs(offset or 0))
-    if not seconds:
+    if not round(abs(offset or 0)):
         return ""
+    time = words_of_time.span(offset or 0)
     if (offset or 0) > 0:
-        return str(
-            ngettext(
-                "The LMS’s clock is %(num)s second ahead of ours.",
-                "The LMS’s clock is %(num)s seconds ahead of ours.",
-                seconds,
-            )
-        )
-    return str(
-        ngettext(
-            "The LMS’s clock is %(num)s second behind ours.",
-            "The LMS’s clock is %(num)s seconds behind ours.",
-            seconds,
-        )
-    )
+        return str(_("The LMS’s clock is %(time)s ahead of ours.", time=time))
+    return str(_("The LMS’s clock is %(time)s behind ours.", time=time))
 
 
 REFUSALS: dict[Refusal, Words] = {

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask import Blueprint, Response, flash, g, redirect, render_template, request, url_for
+from flask import Blueprint, flash, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext
@@ -41,6 +41,7 @@ from lti_tool.pages import role_words, visitor
 from lti_tool.pages.visitor import allowed
 
 pages = Blueprint("role_maps", __name__)
+pages.after_request(visitor.vary)
 pages.add_app_template_filter(role_words.where, "role_where")
 pages.add_app_template_filter(parse, "role_parsed")
 pages.add_app_template_global(role_words.called, "role_called")
@@ -49,13 +50,6 @@ pages.add_app_template_global(role_words.because, "role_because")
 # Rows that come with a form at most: what people carry, overrides of what nobody carries, a new one.
 MOST_ROWS = MOST_OVERRIDES + carried_roles.MOST_CARRIED + 1
 LONGEST_PASTE = 100_000
-
-
-@pages.after_request
-def vary(response: Response) -> Response:
-    """Every address here answers a page or, for htmx, a part of it."""
-    response.vary.add("HX-Request")
-    return response
 
 
 # --- the form ----------------------------------------------------------------------------

@@ -8,7 +8,9 @@ from flask import Blueprint, Response, g, make_response, redirect, render_templa
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
-from lti_tool.classroom import access, course_list, courses, syncs
+from lti_tool.classroom import access, course_list, courses, guests, syncs
+from lti_tool.classroom.accounts import Status, User
+from lti_tool.classroom.course_list import ListPage
 from lti_tool.classroom.courses import Context, Course
 from lti_tool.classroom.roster import lms_name
 from lti_tool.classroom.syncs import Standing, SyncRun, SyncState
@@ -19,6 +21,7 @@ from lti_tool.pages.sync_words import Failure
 from lti_tool.pages.visitor import allowed
 
 pages = Blueprint("roster", __name__)
+pages.after_request(visitor.vary)
 pages.add_app_template_filter(sync_words.in_short, "in_short")
 pages.add_app_template_filter(sync_words.failure, "sync_failure")
 pages.add_app_template_filter(sync_words.short_roles, "short_roles")
@@ -27,13 +30,6 @@ pages.add_app_template_global(sync_words.skipped_because, "skipped_because")
 # htmx stops polling at this status.
 STOP_POLLING = 286
 NAMES_PAGE = 250
-
-
-@pages.after_request
-def vary(response: Response) -> Response:
-    """Every address here answers a page or, for htmx, a part of it."""
-    response.vary.add("HX-Request")
-    return response
 
 
 @dataclass(frozen=True)
@@ -96,7 +92,13 @@ def show(course_id: int) -> ResponseReturnValue:
     if visitor.wants_fragment() and request.headers.get("HX-Target") == "people":
         standings = syncs.standings(course)
         return render_template(
-            "roster/_people.html", course=course, people=people, search=search, lms_of=_names(standings)
+            "roster/_people.html",
+            course=course,
+            people=people,
+            search=search,
+            lms_of=_names(standings),
+            inviters=_inviters(people),
+            swapped=True,
         )
     facts = _sync_facts(course)
     return render_template(
@@ -106,7 +108,14 @@ def show(course_id: int) -> ResponseReturnValue:
         search=search,
         roster_size=people.total,
         lms_of={sheet.context.id: sheet.lms for sheet in facts["sheets"]},
+        inviters=_inviters(people),
     )
+
+
+def _inviters(people: ListPage) -> dict[int, User]:
+    """Enrollment id → who invited those that have not answered yet."""
+    waiting = [one.invitation for one in people.people if one.user.status is Status.PENDING]
+    return guests.inviters_of([held for held in waiting if held is not None])
 
 
 def _names(standings: list[Standing]) -> dict[int, str]:

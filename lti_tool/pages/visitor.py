@@ -5,13 +5,15 @@ from datetime import timedelta
 from functools import wraps
 from typing import Any, cast
 
-from flask import current_app, g, request
+from flask import Response, current_app, g, request
 from werkzeug.exceptions import Forbidden, NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
-from lti_tool.classroom import access, accounts, courses, plans, sessions
+from lti_tool.classroom import access, accounts, batches, courses, invited, linking, plans, sessions
 from lti_tool.classroom.accounts import User
+from lti_tool.classroom.batches import Batch
 from lti_tool.classroom.courses import Course
+from lti_tool.classroom.invitations import Invitation
 from lti_tool.classroom.plans import Plan
 from lti_tool.classroom.sessions import TOUCH_EVERY, Kind, Session
 from lti_tool.database import db, now
@@ -35,6 +37,7 @@ def load() -> None:
         for name, kind in ((LAUNCH_COOKIE, Kind.LAUNCH), (OWN_COOKIE, Kind.OWN))
         if (token := request.cookies.get(name))
         and (session := sessions.find_session(token, kind, idle=idle)) is not None
+        and not linking.is_shut_out(session)
     ]
     if found:
         # Both at once only in a window of our own: who came in last is who sits there.
@@ -91,6 +94,12 @@ def is_framed() -> bool:
 def wants_fragment() -> bool:
     """Does htmx ask for a part of the page?"""
     return request.headers.get("HX-Request") == "true" and "HX-History-Restore-Request" not in request.headers
+
+
+def vary(response: Response) -> Response:
+    """For pages whose every address answers a page or, for htmx, a part of it (`pages.after_request`)."""
+    response.vary.add("HX-Request")
+    return response
 
 
 def allowed(rule: Callable[..., bool]) -> Callable[..., Any]:
@@ -152,6 +161,22 @@ def find_user(user_id: int) -> User:
     if user is None:
         raise NotFound
     return user
+
+
+def find_batch(batch_id: int) -> Batch:
+    """A bulk change of the person's account, else 404."""
+    batch = batches.find(somebody().account_id, batch_id)
+    if batch is None:
+        raise NotFound
+    return batch
+
+
+def find_invitation(invitation_id: int) -> Invitation:
+    """An invitation of the person's account, else 404."""
+    invitation = invited.find(somebody().account_id, invitation_id)
+    if invitation is None:
+        raise NotFound
+    return invitation
 
 
 def find_plan(plan_id: int) -> Plan:

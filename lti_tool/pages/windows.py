@@ -10,14 +10,16 @@ from flask import Blueprint, current_app, g, jsonify, redirect, render_template,
 from flask.typing import ResponseReturnValue
 
 from lti_tool.classroom import sessions
+from lti_tool.classroom.accounts import ArrivalRefused
 from lti_tool.database import db, now
 from lti_tool.pages import visitor
+from lti_tool.pages.browsers import this_browser
 from lti_tool.pages.visitor import allowed, signed_in
 
 pages = Blueprint("windows", __name__)
 
 
-class CookiesWithheld(Exception):
+class CookiesWithheld(ArrivalRefused):
     """The browser keeps no cookie of ours, not even in a window of our own: nobody can be signed in."""
 
 
@@ -56,6 +58,7 @@ def open_window() -> ResponseReturnValue:
         registration_id=from_frame.registration_id,
         course_id=from_frame.course_id,
         locale=from_frame.locale,
+        label=this_browser(),
     )
     kind = from_frame.kind
     db.session.commit()

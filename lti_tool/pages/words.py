@@ -77,24 +77,41 @@ def _page() -> dict[str, Any]:
 
 
 def choose_locale() -> str | None:
-    """The LMS's language for the person, else the person's own, else the browser's, else the account's."""
+    """The language the person chose, else the LMS's for them, else the browser's, else the account's."""
     languages = current_app.config["LANGUAGES"]
-    session, user = g.get("session"), g.get("user")
-    for wish in (g.get("launch_locale"), session and session.locale, user and user.locale):
+    session, user, account = g.get("session"), g.get("user"), g.get("account")
+    for wish in (user and user.locale, g.get("launch_locale"), session and session.locale):
         for language in languages:
             if wish and wish.replace("_", "-").split("-")[0] == language.split("-")[0]:
                 return str(language)
-    return request.accept_languages.best_match(languages, languages[0]) if request else languages[0]
+    otherwise = account.locale if account and account.locale in languages else languages[0]
+    return request.accept_languages.best_match(languages, otherwise) if request else otherwise
 
 
 def choose_timezone() -> str | None:
-    """The zone the browser told us, else the person's, else the account's."""
+    """A mail's own zone; on pages the one the person chose, else the browser's, else the account's."""
+    if "mail_zone" in g:
+        return g.mail_zone or None
     user, account = g.get("user"), g.get("account")
     told = request.cookies.get("doorlist-zone", "") if request else ""
-    for zone in (told if told in _zones() else "", user and user.timezone, account and account.timezone):
+    for zone in (user and user.timezone, told if told in _zones() else "", account and account.timezone):
         if zone:
             return str(zone)
     return None
+
+
+def languages_to_choose() -> list[tuple[str, str]]:
+    """The languages we are translated into, each by its own name."""
+    return [
+        (code, (Locale.parse(code, sep="-" if "-" in code else "_").get_display_name() or code).capitalize())
+        for code in current_app.config["LANGUAGES"]
+    ]
+
+
+def zones_to_choose() -> list[str]:
+    """Time zones as people know them: a place each, and UTC."""
+    places = (zone for zone in _zones() if "/" in zone and not zone.startswith(("Etc/", "SystemV/", "US/")))
+    return ["UTC", *sorted(places)]
 
 
 def _zones() -> set[str]:
@@ -132,12 +149,22 @@ def moment(at: datetime | None) -> str:
     return str(_("%(day)s, %(time)s", day=format_datetime(at, date), time=format_time(at, "short")))
 
 
+def span(seconds: float) -> str:
+    """A length of time, forward or back: seconds up to two minutes, minutes up to two hours, and so on."""
+    length = timedelta(seconds=round(abs(seconds)))
+    return format_timedelta(length, threshold=2, locale=get_locale() or Locale("en"))
+
+
 def ago(at: datetime) -> str:
     """How long ago, in words."""
     past = at - now()
     if past > timedelta(seconds=-60):
         return str(_("just now"))
     return str(format_timedelta(past, add_direction=True, locale=get_locale()))
+
+
+# Pages that belong to an entry of the navigation though their address does not begin like it.
+_BELOW = {"users.directory": ("/audit",)}
 
 
 def navigation() -> list[Item]:
@@ -150,7 +177,9 @@ def navigation() -> list[Item]:
         ("lms.overview", _("LMS"), access.can_manage_platforms(user)),
     ]
     return [
-        Item(url_for(endpoint), label, request.path.startswith(url_for(endpoint)))
+        Item(
+            url_for(endpoint), label, request.path.startswith((url_for(endpoint), *_BELOW.get(endpoint, ())))
+        )
         for endpoint, label, shown in entries
         if shown
     ]

@@ -67,11 +67,21 @@ function dress(select) {
 document.addEventListener("pointerdown", (event) => {
   const form = event.target.closest("form");
   if (!form?.querySelector(".ts-wrapper.dropdown-active")) return;
-  const body = form.querySelector(".dialog-body");
+  const body = form.querySelector(".dialog-body, .sheet-body");
   body.style.minBlockSize = `${body.offsetHeight}px`;
   const release = () => setTimeout(() => body.style.removeProperty("min-block-size"), 60);
   document.addEventListener("pointerup", release, { once: true });
 }, true);
+
+// An address that was probably mistyped: one press takes over what was meant, and asks again whose it is.
+document.addEventListener("click", (event) => {
+  const meant = event.target.closest("[data-meant]");
+  if (!meant) return;
+  const field = document.getElementById(meant.dataset.for);
+  field.value = meant.dataset.meant;
+  field.focus();
+  field.dispatchEvent(new Event("change", { bubbles: true }));
+});
 
 const dressAll = () => document.querySelectorAll("select[data-picker]").forEach(dress);
 // Not at htmx:afterSwap: until it settles, a new field still wears the classes of the one it replaced.

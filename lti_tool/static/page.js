@@ -52,6 +52,11 @@ function closeMenus(elsewhere) {
   for (const menu of document.querySelectorAll("details.menu[open]")) menu.open = menu.contains(elsewhere);
 }
 
+// On a phone the tabs are wider than the page: the one that is open is in sight.
+for (const tab of document.querySelectorAll(".tabs [aria-current]")) {
+  tab.parentElement.scrollLeft += tab.getBoundingClientRect().left - tab.parentElement.getBoundingClientRect().left - 48;
+}
+
 // A form that came back: reading goes on at the first field that is wrong.
 if (document.activeElement === document.body && !document.querySelector("[autofocus]")) {
   document.querySelector("input[aria-invalid], select[aria-invalid], textarea[aria-invalid]")?.focus();
@@ -59,7 +64,8 @@ if (document.activeElement === document.body && !document.querySelector("[autofo
 
 // A second click on a slow button does nothing; the spinner shows that the first one counts.
 document.addEventListener("submit", (event) => {
-  if (event.defaultPrevented || event.target.target === "_blank") return;
+  // What opens or downloads something elsewhere leaves this page as it is.
+  if (event.defaultPrevented || event.target.target === "_blank" || "download" in event.target.dataset) return;
   event.submitter?.setAttribute("aria-busy", "true");
 });
 window.addEventListener("pageshow", () => {

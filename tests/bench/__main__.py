@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from . import doors, launches, rosters, weights
+from . import doors, invitations, launches, people, rosters, weights
 from .measuring import Line, machine
 from .stage import kinds
 
-PARTS = ("launch", "roster", "door", "weight")
+PARTS = ("launch", "roster", "people", "invite", "door", "weight")
 VERSIONS = ("Flask", "gunicorn", "SQLAlchemy", "psycopg", "PyLTI1p3", "PyJWT", "cryptography", "msgspec")
 _HEAD = ("Path", "Figure", "Measured", "Goal", "", "Made of")
 
@@ -70,6 +70,10 @@ def _measure(asked: argparse.Namespace, folder: Path) -> Iterator[Line]:
         elif part == "roster":
             sizes = (1_000, 10_000, 100_000) if asked.full else (10_000,)
             yield from rosters.measure(folder, sizes, min(asked.rounds, 2))
+        elif part == "people":
+            yield from people.measure(folder, asked.rounds)
+        elif part == "invite":
+            yield from invitations.measure(folder, min(asked.rounds, 2))
         elif part == "door":
             yield from doors.measure(folder, asked.rounds)
         else:

@@ -51,6 +51,7 @@ _USER = [
     "timezone",
     "created_at",
     "registered_at",
+    "listed",
 ]
 _ENROLLMENT = [
     "id",
@@ -192,6 +193,7 @@ def _rows(
                 "",
                 at,
                 at,
+                not false,
             )
         )
         enrollments.append(
@@ -218,11 +220,14 @@ def _write_sqlite(database: Database, ids: dict[str, int], folder: Path) -> None
     connection = sqlite3.connect(make_url(database.url).database or "")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
+    # The floor keeps no search index; ours is filled within what it is compared with.
+    connection.execute("INSERT INTO user_search_pause (id) VALUES (1)")
     for table, columns, rows in zip(
         ("user", "enrollment"), (_USER, _ENROLLMENT), _rows(ids, folder, str(now()), 0), strict=True
     ):
         marks = ", ".join("?" * len(columns))
         connection.executemany(f'INSERT INTO "{table}" ({", ".join(columns)}) VALUES ({marks})', rows)
+    connection.execute("DELETE FROM user_search_pause")
     connection.commit()
     connection.close()
 

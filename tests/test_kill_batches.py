@@ -1,0 +1,75 @@
+"""kill -9 in the middle of a change to many people: nobody is left out, and nobody's turn comes twice."""
+
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from conftest import Browser, Cast
+from flask import Flask
+from sqlalchemy import func, select
+from test_kill import environment, wait_until, worker
+
+from lti_tool.classroom import accounts
+from lti_tool.classroom.audit import AuditEvent
+from lti_tool.classroom.batches import Batch, BatchRow, BatchState
+from lti_tool.classroom.courses import Enrollment
+from lti_tool.database import db, insert_many, now
+
+# The fixture of the other kills.
+assert environment
+
+PEOPLE, KILLS = 400, 2
+
+
+@pytest.mark.timeout(300)
+def test_a_killed_worker_leaves_nobody_out_and_does_nothing_twice(
+    app: Flask,
+    cast: Cast,
+    browse: Callable[[int | None], Browser],
+    environment: dict[str, str],
+) -> None:
+    with app.app_context():
+        names = [f"person {n:04}" for n in range(PEOPLE)]
+        insert_many(
+            accounts.User.__table__,
+            {"name": names, "name_key": names},
+            {"account_id": cast.account, "created_at": now(), "email": "", "email_key": ""}
+            | {"role": "student", "status": "registered"},
+        )
+        db.session.commit()
+    ada = browse(cast.ada)
+    draft = ada.post("/users/batches/new/add_to_course", {"all": "1", "q": "person"}).location
+    ada.post(f"{draft}/confirm", {"chosen": "1", "courses": cast.statics, "role": "student"})
+
+    def waiting() -> int:
+        with app.app_context():
+            return db.session.scalar(select(func.count()).where(BatchRow.outcome == "")) or 0
+
+    def state() -> BatchState:
+        with app.app_context():
+            return db.session.scalars(select(Batch.state)).one()
+
+    chance, interrupted = random.Random(74), 0
+    for _ in range(KILLS):
+        before = waiting()
+        with worker(environment) as process:
+            # Until it is at work, and then somewhere in the middle of a part.
+            assert wait_until(lambda before=before: waiting() < before, 60), "no worker took it"
+            time.sleep(chance.uniform(0, 0.05))
+            process.send_signal(signal.SIGKILL)
+        interrupted += waiting() > 0
+        if not waiting():
+            break
+    assert interrupted, "it was over before it was killed"
+    with worker(environment):
+        assert wait_until(lambda: state() is BatchState.DONE, 120)
+    with app.app_context():
+        assert db.session.scalars(select(Batch.outcomes)).one() == {"added": PEOPLE}
+        enrolled = db.session.scalars(select(Enrollment.user_id).filter_by(course_id=cast.statics)).all()
+        assert len(enrolled) == len(set(enrolled)) == PEOPLE + 1
+        events = Counter(db.session.scalars(select(AuditEvent.target).filter_by(action="enrollment.added")))
+        assert set(events.values()) == {1}, "somebody was added twice"
+        assert len(events) == PEOPLE
