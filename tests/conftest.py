@@ -73,6 +73,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "database_kind" in metafunc.fixturenames:
         browsers = {"chromium", "firefox"} & set(metafunc.fixturenames)
         kinds = ["sqlite"] if browsers else ["sqlite", "postgresql"]
+        if metafunc.definition.get_closest_marker("postgresql"):
+            kinds = ["postgresql"]
         metafunc.parametrize("database_kind", kinds)
 
 

@@ -10,6 +10,7 @@ import pytest
 from conftest import Browser, Cast
 from flask import Flask
 from sqlalchemy import func, select
+from test_inviting_many import checked, upload
 from test_kill import environment, wait_until, worker
 
 from lti_tool.classroom import accounts
@@ -17,11 +18,14 @@ from lti_tool.classroom.audit import AuditEvent
 from lti_tool.classroom.batches import Batch, BatchRow, BatchState
 from lti_tool.classroom.courses import Enrollment
 from lti_tool.database import db, insert_many, now
+from lti_tool.mail import OutboxMail
+from lti_tool.practice_lms import Mailbox
 
 # The fixture of the other kills.
 assert environment
 
 PEOPLE, KILLS = 400, 2
+GUESTS = 120
 
 
 @pytest.mark.timeout(300)
@@ -73,3 +77,45 @@ def test_a_killed_worker_leaves_nobody_out_and_does_nothing_twice(
         events = Counter(db.session.scalars(select(AuditEvent.target).filter_by(action="enrollment.added")))
         assert set(events.values()) == {1}, "somebody was added twice"
         assert len(events) == PEOPLE
+
+
+@pytest.mark.timeout(300)
+def test_of_a_list_whose_worker_is_killed_everybody_is_mailed_one_invitation(
+    app: Flask,
+    cast: Cast,
+    browse: Callable[[int | None], Browser],
+    mailbox: Mailbox,
+    environment: dict[str, str],
+) -> None:
+    addresses = [f"guest{n:03}@example.org" for n in range(GUESTS)]
+    ada = browse(cast.ada)
+    lines = "".join(f"Guest {n};{address}\n" for n, address in enumerate(addresses))
+    check = checked(ada, upload(ada, f"Name;Email\n{lines}"))
+    assert not mailbox.mails
+    assert ada.post(check.replace("/check", "/send")).status_code == 303
+
+    def mailed() -> int:
+        with app.app_context():
+            return db.session.scalar(select(func.count()).where(OutboxMail.sent_at.is_not(None))) or 0
+
+    chance = random.Random(11)
+    for turn in range(KILLS + 1):
+        before = mailed()
+        with worker(environment) as process:
+            # The first is killed anywhere from its start to its first mails, the others among the mails.
+            if turn:
+                assert wait_until(lambda before=before: mailed() > before, 60), "no worker took it"
+            time.sleep(chance.uniform(0, 0.3) if turn else chance.uniform(1, 2))
+            process.send_signal(signal.SIGKILL)
+    assert mailed() < GUESTS, "it was over before it was killed"
+    with worker(environment):
+        assert wait_until(lambda: mailed() == GUESTS, 120)
+    told = Counter(address for mail in mailbox.mails for address in mail.to)
+    assert sorted(told) == addresses, "somebody was forgotten"
+    # A kill between the mail server's yes and our note of it: the same mail once more, by its Message-ID.
+    assert sum(told.values()) - GUESTS <= KILLS + 1
+    assert len({mail.message["Message-ID"] for mail in mailbox.mails}) == GUESTS
+    with app.app_context():
+        invited = db.session.scalars(select(AuditEvent.target).filter_by(action="user.invited")).all()
+        assert len(invited) == len(set(invited)) == GUESTS
+        assert db.session.scalars(select(Batch.outcomes)).one() == {"invited": GUESTS}

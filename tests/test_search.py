@@ -292,12 +292,11 @@ def test_who_is_written_in_bulk_and_taken_back_leaves_the_index_as_it_was(app: F
         assert found(cast, "after") == ["After All"]
 
 
+@pytest.mark.postgresql
 def test_without_the_index_searching_is_slower_but_finds_the_same(
     app: Flask, cast: Cast, caplog: pytest.LogCaptureFixture
 ) -> None:
     with app.app_context():
-        if db.engine.dialect.name != "postgresql":
-            pytest.skip("SQLite has FTS5 or cannot hold our tables")
         try:
             db.session.execute(text("DROP INDEX ix_user_search"))
             db.session.commit()
