@@ -182,7 +182,7 @@ def test_pages_for_nobody_and_for_guests_pass(running: Demo, chromium: Callable[
     press(guest, "It’s not me")
     see(guest, "h1")
     look.at("declined")
-    look.visit(link, expected="404")
+    look.visit(link, expected="410")
     assert not look.wrong, "\n".join(look.wrong)
 
 

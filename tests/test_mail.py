@@ -1,11 +1,16 @@
 """What the mails say, and that no name or address in them can do harm."""
 
+import base64
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from conftest import Cast
+from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from flask import Flask
 from jinja2 import ChoiceLoader, DictLoader
 from sqlalchemy import select
@@ -224,3 +229,18 @@ def test_a_day_in_a_mail_is_told_in_the_zone_of_whoever_caused_it(
     work()
     assert "2 Mar 2027" in mailbox.wait_for("a@example.org").text
     assert "1 Mar 2027" in mailbox.wait_for("b@example.org").text
+
+
+def test_a_mail_that_version_0_1_wrote_and_sealed_still_goes_out(
+    app: Flask, work: Work, mailbox: Mailbox
+) -> None:
+    key = HKDF(hashes.SHA256(), 32, None, b"doorlist outbox").derive(app.config["SECRET_KEY"].encode())
+    written = {"to": TO, "subject": "Is this you?", "text": "Sam?\n", "html": "<p>Sam?</p>"}
+    sealed = Fernet(base64.urlsafe_b64encode(key)).encrypt(json.dumps(written).encode()).decode()
+    with app.app_context():
+        db.session.add(OutboxMail(kind="invitation", message_id="<old@tool.example>", sealed=sealed))
+        db.session.commit()
+    work()
+    caught = mailbox.wait_for(TO)
+    assert (caught.subject, caught.message["Message-ID"]) == ("Is this you?", "<old@tool.example>")
+    assert "Sam?" in caught.text

@@ -34,7 +34,7 @@ CLASSROOM = [
     {"audit", "role_maps", "search"},
     {"plans"},
     {"courses"},
-    {"account_settings", "copies", "placements"},
+    {"account_settings", "copies", "enrolling", "placements"},
     {
         *("allotment", "answers", "batches", "directory", "finding", "invitations", "linking", "merging"),
         *("outcomes", "prospects", "rooms", "roster", "sessions", "unmerging", "wishes"),
@@ -42,7 +42,7 @@ CLASSROOM = [
     {"reminders", "invited", "guests"},
     {"access", "batch_receipts", "carried_roles", "difference", "extracts", "history", "platforms"},
     {"receipts", "reconcile", "connecting", "role_changes", "verdicts"},
-    {"drafts", "mass_enrollments", "mass_invitations"},
+    {"drafts", "mass_invitations"},
     {"syncs"},
     {"erasing"},
     {"people"},

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from lti_tool import mail
-from lti_tool.classroom import audit
+from lti_tool.classroom import audit, enrolling
 from lti_tool.classroom.accounts import (
     Account,
     PersonBlocked,
@@ -29,8 +29,8 @@ from lti_tool.classroom.accounts import (
     rename,
     stored,
 )
-from lti_tool.classroom.courses import Course, Enrollment, Source, role_in
-from lti_tool.database import Base, db, insert, insert_many, now
+from lti_tool.classroom.courses import Course, Enrollment, Source
+from lti_tool.database import Base, db, insert_many, now
 from lti_tool.sealing import fingerprint
 
 
@@ -253,7 +253,9 @@ def invite(
         )
         user.role, user.made_admin_by_id = role, None
     course_role = Role.INSTRUCTOR if role is Role.INSTRUCTOR else Role.STUDENT
-    added = [course for course in courses if enroll_invited(course, user, course_role, by=by)]
+    added = [
+        course for course in courses if enrolling.enroll(course, user, course_role, Source.INVITATION, by=by)
+    ]
     if user.status is Status.PENDING:
         _send_invitation(account, user, by=by, lifetime=lifetime, public_url=public_url)
     elif added or raised:
@@ -287,43 +289,6 @@ def _add_pending(account: Account, *, name: str, email: str, role: Role, by: Use
     else:
         audit.record(account.id, "user.invited", f"user:{user.id}", by=by, after={"role": role})
     return user
-
-
-def enroll_invited(course: Course, user: User, role: Role, *, by: User) -> bool:
-    """Enroll by invitation; False if that changed nothing. A higher role, wherever from, stays."""
-    there = role_in(course, user)
-    if there is not None and there.rank >= role.rank:
-        return False
-    held = db.session.scalar(
-        select(Enrollment).filter_by(course_id=course.id, user_id=user.id, source=Source.INVITATION)
-    )
-    if held is None:
-        db.session.execute(
-            insert(Enrollment)
-            .values(
-                account_id=course.account_id,
-                course_id=course.id,
-                user_id=user.id,
-                role=role,
-                source=Source.INVITATION,
-                added_by_id=by.id,
-                since=now(),
-                role_unsaid=False,
-            )
-            .on_conflict_do_nothing()
-        )
-    elif held.ended_at is not None:
-        held.ended_at, held.role, held.since, held.added_by_id = None, role, now(), by.id
-    else:
-        held.role = role
-    audit.record(
-        course.account_id,
-        "enrollment.added",
-        f"user:{user.id}",
-        by=by,
-        after={"course": course.id, "role": role},
-    )
-    return True
 
 
 def _send_invitation(

@@ -12,14 +12,13 @@ from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from lti_tool import mail
-from lti_tool.classroom import access, invitations, search, verdicts
+from lti_tool.classroom import access, enrolling, invitations, search, verdicts
 from lti_tool.classroom.accounts import Role, Status, User, email_key
 from lti_tool.classroom.audit import AuditEvent, course_of
 from lti_tool.classroom.batches import Batch, BatchRow
 from lti_tool.classroom.courses import Course, Enrollment, Source
 from lti_tool.classroom.guest_lists import MAX_ROWS
 from lti_tool.classroom.invitations import Invitation
-from lti_tool.classroom.mass_enrollments import enroll_by_invitation
 from lti_tool.classroom.verdicts import Guest, Verdict
 from lti_tool.database import among, db, fold, insert_many, new_ids, now
 from lti_tool.mail import Addressed
@@ -276,7 +275,7 @@ class _Deed:
         ]
         if not wanted:
             return
-        enroll_by_invitation(self.account, wanted, by=self.by)
+        enrolling.enroll_many(self.account.id, wanted, Source.INVITATION, by=self.by)
         self._log(
             "enrollment.added",
             [f"user:{user_id}" for user_id, _, _ in wanted],

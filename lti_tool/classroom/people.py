@@ -8,14 +8,14 @@ from sqlalchemy import and_, func, select, update
 from sqlalchemy.orm import aliased, joinedload, lazyload
 
 from lti_tool import mail
-from lti_tool.classroom import answers, audit, connecting, erasing, sessions
+from lti_tool.classroom import answers, audit, connecting, enrolling, erasing, sessions
 from lti_tool.classroom.accounts import Account, Identity, Role, Status, User, rename
-from lti_tool.classroom.courses import Context, Course, Enrollment, Source, role_in
+from lti_tool.classroom.courses import Context, Course, Enrollment, Source
 from lti_tool.classroom.invitations import Invitation
 from lti_tool.classroom.rooms import Attendance
 from lti_tool.classroom.roster import PLATFORM_NAMES
 from lti_tool.classroom.sessions import Session
-from lti_tool.database import db, insert, now
+from lti_tool.database import db, now
 from lti_tool.lti.registrations import Deployment, Registration
 from lti_tool.mail import OutboxMail
 from lti_tool.sealing import fingerprint
@@ -208,34 +208,8 @@ def add_to_course(user: User, course: Course, role: Role, *, by: User) -> bool:
 
     Nobody is mailed. Who teaches a course is an instructor in the account too.
     """
-    there = role_in(course, user)
-    if there is not None and there.rank >= role.rank:
+    if not enrolling.enroll(course, user, role, Source.MANUAL, by=by):
         return False
-    at = {"since": now(), "added_by_id": by.id, "role": role}
-    db.session.execute(
-        insert(Enrollment)
-        .values(
-            account_id=course.account_id,
-            course_id=course.id,
-            user_id=user.id,
-            source=Source.MANUAL,
-            role_unsaid=False,
-            **at,
-        )
-        # Of two who add the same person, or after they were removed here: one row.
-        .on_conflict_do_update(
-            index_elements=["course_id", "user_id", "source"],
-            index_where=Enrollment.context_id.is_(None),
-            set_={**at, "ended_at": None},
-        )
-    )
-    audit.record(
-        user.account_id,
-        "enrollment.added",
-        f"user:{user.id}",
-        by=by,
-        after={"course": course.id, "role": role},
-    )
     if role.rank > user.role.rank:
         change_role(user, role, by=by)
     return True

@@ -43,7 +43,7 @@ OUTCOMES: dict[str, OutcomeWords] = {
     "restored": OutcomeWords("changed", _("brought back to what it was")),
     "already": OutcomeWords("kept", _("nothing to do"), _("It is so already.")),
     "not_there": OutcomeWords("kept", _("not in the course"), _("There was nothing to remove.")),
-    "admin": OutcomeWords("kept", _("admins"), _("Admins are in every course, so none is added.")),
+    "admin": OutcomeWords("kept", _("admin"), _("Admins are in every course, so none is added.")),
     "registered": OutcomeWords("kept", _("registered already"), _("Who has answered needs no invitation.")),
     "above": OutcomeWords("skipped", _("above you"), _("Their role is higher than that of who asked.")),
     "yourself": OutcomeWords("skipped", _("yourself"), _("Nobody does this to themselves.")),
