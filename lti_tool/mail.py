@@ -91,26 +91,13 @@ def queue_invitation(
     expires: datetime,
     about: str,
     locale: str,
+    again: bool = False,
 ) -> OutboxMail:
-    """Ask somebody new whether it is them; `courses` are (name, summary)."""
-    return _queue("invitation", to, about, locale, vars=locals())
+    """Ask somebody new whether it is them; `courses` are (name, summary).
 
-
-def queue_reminder(
-    *,
-    to: str,
-    name: str,
-    sender: str,
-    account: str,
-    courses: list[tuple[str, str]],
-    role: str,
-    link: str,
-    expires: datetime,
-    about: str,
-    locale: str,
-) -> OutboxMail:
-    """Ask once more, some days before the invitation expires."""
-    return _queue("reminder", to, about, locale, vars=locals())
+    `again`: once more, some days before it expires.
+    """
+    return _queue("reminder" if again else "invitation", to, about, locale, vars=locals())
 
 
 def queue_added(

@@ -117,9 +117,19 @@ def can_take_back_invitation(user: User, course: Course, held: Enrollment) -> bo
     return can_invite_to(user, course) and (is_admin(user) or held.added_by_id == user.id)
 
 
+def can_withdraw_own(user: User, invited: User) -> bool:
+    """Withdraw the invitation one has sent, as a whole: an admin may, an instructor only a student's."""
+    return invited.role is Role.STUDENT or can_change(user, invited)
+
+
 def can_give_role(user: User, role: Role) -> bool:
     """Nobody raises anyone, himself included, above himself."""
     return is_admin(user) and role.rank <= user.role.rank
+
+
+def can_invite_as(user: User, role: Role) -> bool:
+    """Invite somebody as this: nobody becomes an owner by mail."""
+    return role is not Role.OWNER and can_give_role(user, role)
 
 
 def roles_to_choose(user: User, other: User) -> list[Role]:
@@ -132,11 +142,6 @@ def roles_to_choose(user: User, other: User) -> list[Role]:
 def can_change(user: User, other: User) -> bool:
     """Change or remove somebody: not another account's, not those above oneself."""
     return is_admin(user) and other.account_id == user.account_id and other.role.rank <= user.role.rank
-
-
-def role_to_begin_with(other: User) -> Role:
-    """What somebody is in a course they are put in, unless it is said otherwise."""
-    return Role.INSTRUCTOR if other.role is Role.INSTRUCTOR else Role.STUDENT
 
 
 def can_remove(user: User, other: User) -> bool:

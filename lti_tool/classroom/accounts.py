@@ -24,6 +24,11 @@ class Role(StrEnum):
         """Order of power, lowest first."""
         return _RANKS[self]
 
+    @property
+    def in_courses(self) -> "Role":
+        """As what somebody with this role is put on a course's list."""
+        return Role.INSTRUCTOR if self is Role.INSTRUCTOR else Role.STUDENT
+
 
 _RANKS = {role: rank for rank, role in enumerate(Role)}
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from sqlalchemy import func, select
 from sqlalchemy.orm import joinedload
 
-from lti_tool.classroom import answers, audit, guest_lists, invitations
+from lti_tool.classroom import access, answers, audit, guest_lists, invitations
 from lti_tool.classroom.accounts import PersonBlocked, Role, Status, User, email_key, find_known
 from lti_tool.classroom.audit import AuditEvent
 from lti_tool.classroom.courses import Course, Enrollment, Source, role_in
@@ -212,7 +212,7 @@ def take_back(held: Enrollment, *, by: User) -> str:
     if (
         invitation is not None
         and invitation.invited_by_id == by.id
-        and user.role is Role.STUDENT
+        and access.can_withdraw_own(by, user)
         and not elsewhere
     ):
         answers.withdraw(user, by=by)

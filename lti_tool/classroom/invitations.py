@@ -10,7 +10,20 @@ from enum import StrEnum
 from typing import Any
 
 from email_validator import EmailNotValidError, validate_email
-from sqlalchemy import JSON, ForeignKey, ForeignKeyConstraint, Index, select, text, update
+from sqlalchemy import (
+    JSON,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    ScalarSelect,
+    String,
+    cast,
+    func,
+    literal,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -31,6 +44,7 @@ from lti_tool.classroom.accounts import (
 )
 from lti_tool.classroom.courses import Course, Enrollment, Source
 from lti_tool.database import Base, db, insert_many, now
+from lti_tool.mail import OutboxMail
 from lti_tool.sealing import fingerprint
 
 
@@ -252,9 +266,10 @@ def invite(
             after={"role": role},
         )
         user.role, user.made_admin_by_id = role, None
-    course_role = Role.INSTRUCTOR if role is Role.INSTRUCTOR else Role.STUDENT
     added = [
-        course for course in courses if enrolling.enroll(course, user, course_role, Source.INVITATION, by=by)
+        course
+        for course in courses
+        if enrolling.enroll(course, user, role.in_courses, Source.INVITATION, by=by)
     ]
     if user.status is Status.PENDING:
         _send_invitation(account, user, by=by, lifetime=lifetime, public_url=public_url)
@@ -347,6 +362,16 @@ def courses_of(user_ids: Sequence[int]) -> dict[int, list[Course]]:
 def courses_offered(user: User) -> list[Course]:
     """The courses an invited person finds when they accept."""
     return courses_of([user.id]).get(user.id, [])
+
+
+def newest_mail() -> ScalarSelect[Any]:
+    """The id of the newest mail about an invitation, in a query over invitations."""
+    return (
+        select(func.max(OutboxMail.id))
+        .where(OutboxMail.about == literal("invitation:") + cast(Invitation.id, String))
+        .correlate(Invitation)
+        .scalar_subquery()
+    )
 
 
 def find_pending(user: User) -> Invitation | None:

@@ -6,11 +6,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, String, cast, func, insert, literal, or_, select
+from sqlalchemy import ColumnElement, Select, func, insert, literal, or_, select
 from sqlalchemy.orm import contains_eager, joinedload
 
 from lti_tool import mail
-from lti_tool.classroom import batches
+from lti_tool.classroom import batches, invitations
 from lti_tool.classroom.accounts import Account, Role, Status, User
 from lti_tool.classroom.batches import Batch, BatchRow, Deed
 from lti_tool.classroom.invitations import Answer, Invitation, InvitationLink, State, courses_of
@@ -173,13 +173,7 @@ def _matching(account_id: int, wish: Wish) -> Select[Invitation]:
 
 def _in_trouble(account_id: int) -> ColumnElement[bool]:
     """Is the newest mail about it refused, returned, or still being tried after a no?"""
-    about = literal("invitation:") + cast(Invitation.id, String)
-    newest = (
-        select(func.max(OutboxMail.id))
-        .where(OutboxMail.about == about)
-        .correlate(Invitation)
-        .scalar_subquery()
-    )
+    newest = invitations.newest_mail()
     return select(OutboxMail.id).where(OutboxMail.id == newest, OutboxMail.last_error != "").exists()
 
 

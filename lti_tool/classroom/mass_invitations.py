@@ -96,7 +96,7 @@ class _Deed:
             if not guest.email:
                 # Erased since the list was judged. People whom an LMS sent may have no address either.
                 self.outcomes[guest.number] = ("no_address", None)
-            elif not access.can_give_role(self.by, guest.role):
+            elif not access.can_invite_as(self.by, guest.role):
                 self.outcomes[guest.number] = ("role_above", None)
             elif not all(course in self.courses for course in guest.courses):
                 self.outcomes[guest.number] = ("course_gone", None)

@@ -2,11 +2,11 @@
 
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, String, cast, func, literal, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import joinedload
 
 from lti_tool import mail
-from lti_tool.classroom import audit
+from lti_tool.classroom import audit, invitations
 from lti_tool.classroom.accounts import Status, User
 from lti_tool.classroom.invitations import Invitation, courses_of, new_links
 from lti_tool.database import db, now
@@ -56,7 +56,7 @@ def remind(days: int, *, public_url: str) -> int:
         if user is None:
             continue
         one.reminded_at = now()
-        mail.queue_reminder(
+        mail.queue_invitation(
             to=user.email,
             name=user.name,
             sender=one.invited_by.label if one.invited_by else one.account.name,
@@ -67,6 +67,7 @@ def remind(days: int, *, public_url: str) -> int:
             expires=one.expires_at,
             about=one.topic,
             locale=user.locale or one.account.locale,
+            again=True,
         )
         audit.record(one.account_id, "invitation.reminded", f"user:{user.id}", source="reminder")
     return len(due)
@@ -74,13 +75,7 @@ def remind(days: int, *, public_url: str) -> int:
 
 def _arrived() -> ColumnElement[bool]:
     """Was the invitation's newest mail delivered, as far as we know, and did it not come back?"""
-    about = literal("invitation:") + cast(Invitation.id, String)
-    newest = (
-        select(func.max(OutboxMail.id))
-        .where(OutboxMail.about == about)
-        .correlate(Invitation)
-        .scalar_subquery()
-    )
+    newest = invitations.newest_mail()
     return (
         select(OutboxMail.id)
         .where(OutboxMail.id == newest, OutboxMail.sent_at.is_not(None), OutboxMail.last_error == "")

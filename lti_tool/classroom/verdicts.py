@@ -94,7 +94,7 @@ class Guest:
     @property
     def course_role(self) -> Role:
         """As what the person stands on the courses' lists."""
-        return Role.INSTRUCTOR if self.role is Role.INSTRUCTOR else Role.STUDENT
+        return self.role.in_courses
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def _read_one(
         guest.verdict = Verdict.LONG_NAME
     elif guest.role_said:
         guest.verdict = Verdict.UNKNOWN_ROLE
-    elif guest.role is Role.OWNER or not access.can_give_role(by, guest.role):
+    elif not access.can_invite_as(by, guest.role):
         guest.verdict = Verdict.ROLE_REFUSED
     elif guest.role.rank >= Role.ADMIN.rank:
         # Admins are in every course.

@@ -91,7 +91,7 @@ def send_invitation() -> ResponseReturnValue:
         form.name.errors = [_("Write the person’s name.")]
     if form.errors or not form.is_submitted():
         return _invite_page(form, known=known), 422
-    if not access.can_give_role(g.user, form.role.data):
+    if not access.can_invite_as(g.user, form.role.data):
         raise Forbidden
     courses = choose_courses(form)
     try:
@@ -149,9 +149,7 @@ def _invite_form(**options: Any) -> InviteForm:
 
 def roles_to_give() -> list[Role]:
     """The roles that the person asking may invite people as."""
-    return [
-        role for role in (Role.STUDENT, Role.INSTRUCTOR, Role.ADMIN) if access.can_give_role(g.user, role)
-    ]
+    return [role for role in Role if access.can_invite_as(g.user, role)]
 
 
 def _role_wish() -> Role:

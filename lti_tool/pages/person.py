@@ -127,7 +127,7 @@ def choose_courses(user_id: int) -> ResponseReturnValue:
     """Courses to put the person in: a dialog for htmx, else a page."""
     user = _find_changeable(user_id)
     form = _courses_form(formdata=None)
-    form.role.data = access.role_to_begin_with(user)
+    form.role.data = user.role.in_courses
     return _courses_page(user, form)
 
 
